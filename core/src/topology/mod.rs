@@ -1,0 +1,78 @@
+//! The records of a call, and the only place where a change of them is allowed or refused.
+//!
+//! Decides which commands a call record and an attachment record accept, and how both are written down. Leaves storing
+//! them, with the revision each change was based on, to the state client; leaves timers to whoever reads
+//! [`Call::next_deadline`].
+//!
+//! One record per call, written by signaling; one per leg, written by the relay that serves it: two writers never share
+//! a record.
+
+mod attachment;
+mod call;
+
+pub use attachment::{Allocation, Attachment, AttachmentCommand, ChannelBinding, ChannelNumber, Transport};
+pub use call::{Call, CallCommand, CallKind, EndReason, Ended, Leg};
+
+use serde::Deserialize;
+
+/// The version that this code writes. It reads this one and older ones, and refuses newer ones.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Why a command was refused. Whose fault it is and whether to try again is on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The call has ended: the caller's mistake or bad luck, never worth trying again.
+    #[error("the call has ended")]
+    CallEnded,
+    /// The call was created before: an id was drawn twice, or a command was repeated.
+    #[error("the call exists already")]
+    CallExists,
+    /// A call has at least one leg and at most its kind's number.
+    #[error("the call has too few or too many legs")]
+    GroupSize,
+    /// There is no such leg in the call, or it has left.
+    #[error("no such leg in the call")]
+    UnknownLeg,
+    /// The leg has no allocation on this address: it may allocate anew.
+    #[error("no such allocation")]
+    UnknownAllocation,
+    /// The leg has as many allocations as one leg may have. It may give one up and try again.
+    #[error("the leg has all the allocations that it may have")]
+    AllocationQuota,
+    /// The allocation has as many channels as one may have.
+    #[error("the allocation has all the channels that it may have")]
+    ChannelQuota,
+    /// The channel is bound to another peer, or the peer to another channel (RFC 8656 section 12.2).
+    #[error("the channel or the peer is bound otherwise")]
+    ChannelConflict,
+    /// The channel number lies outside 0x4000..=0x7FFF.
+    #[error("the channel number is out of range")]
+    ChannelRange,
+}
+
+/// Why stored bytes are not a record that we can use.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Written by a newer version of Tandem: upgrade this process before it touches the record.
+    #[error("the record has version {found}, this process reads up to {RECORD_VERSION}: upgrade it first")]
+    Newer {
+        /// The version that stands in the record.
+        found: u32,
+    },
+    /// Not a record at all.
+    #[error("the record cannot be read")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Reads the version before anything else, so that a newer record is refused by name and not by its first new field.
+fn check_version(bytes: &[u8]) -> Result<(), RecordError> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    let Version { v } = serde_json::from_slice(bytes)?;
+    if v > RECORD_VERSION { Err(RecordError::Newer { found: v }) } else { Ok(()) }
+}
+
+/// Fields of a record that this version does not know. They are kept as they are and written back.
+pub type Unknown = std::collections::BTreeMap<String, serde_json::Value>;
