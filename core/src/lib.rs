@@ -7,4 +7,7 @@
 //! another: joining two is a service's job.
 
 pub mod limits;
+pub mod residency;
+pub mod switch;
 pub mod topology;
+pub mod turn;

@@ -17,3 +17,45 @@ pub const ALLOCATIONS_PER_LEG: usize = 24;
 /// Channels of one allocation. A peer has up to 24 candidates; ten peers of a mesh with all of theirs is 240.
 /// 256 x 8 B = 2 KiB of record an allocation at most.
 pub const CHANNELS_PER_ALLOCATION: usize = 256;
+
+/// Allocations of one relay process. 200,000 x under 1 KiB = under 200 MiB.
+pub const ALLOCATIONS_PER_RELAY: usize = 200_000;
+/// Calls that one relay process keeps in memory: as many as could have one allocation each.
+pub const CALLS_PER_RELAY: usize = ALLOCATIONS_PER_RELAY;
+
+/// The lifetime of an allocation whose client asked for none (RFC 8656 section 7.2).
+pub const LIFETIME_DEFAULT: Span = Span::from_secs(600);
+/// The longest lifetime that is granted: Firefox asks for it. It is also what a restored allocation gets, since what it
+/// was granted is not stored: a shorter one would end a Firefox allocation that is refreshed once an hour.
+pub const LIFETIME_MAX: Span = Span::from_secs(3_600);
+
+/// Room that must be free in front of a received datagram, so that a channel's header (4 B) can grow to the head of a
+/// Data indication (36 B) where the packet lies: 32 B, rounded up to a cache line.
+pub const HEADROOM: usize = 64;
+/// Room that must be free behind it, for the padding of an indication.
+pub const TAILROOM: usize = 4;
+
+/// Unauthenticated answers to one IPv4 address or one IPv6 /64 in a second (protocol.md, "Transport 1").
+pub const ANSWERS_PER_SOURCE: u16 = 100;
+/// Counters that all sources share: 65,536 x 4 B = 256 KiB, whoever sends what. Two sources on one counter share its
+/// hundred.
+pub const ANSWER_COUNTERS: usize = 65_536;
+/// The longest answer to a request: an Allocate success to IPv6 with FINGERPRINT is 96 B, a 420 with eight attributes
+/// 80 B; rounded up.
+pub const ANSWER_LEN_MAX: usize = 128;
+
+/// Packets that wait for one call to be loaded. Eight legs that retransmit, with their candidates, are about 30.
+pub const HELD_PER_CALL: usize = 32;
+/// How long they wait: libwebrtc asks again after 250 ms, and media that is older than this is of no use to anyone.
+pub const HELD_FOR: Span = Span::from_millis(50);
+/// Packets from unknown addresses that wait for the relay's first restore: 1,024 x 2 KiB = 2 MiB.
+pub const STRAYS: usize = 1_024;
+/// How long an answer waits for a store that is away, before it is given from memory (protocol.md, "When the store is
+/// away").
+pub const DURABLE_WITHIN: Span = Span::from_secs(3);
+/// Answers of one leg that wait for writes: 24 allocations that each retransmit twice, and some.
+pub const WAITING_PER_LEG: usize = 64;
+/// How soon a load or a write that found the store away is tried again.
+pub const STORE_RETRY: Span = Span::from_millis(250);
+/// How soon a call's record is read again because of a channel that it does not have.
+pub const REREAD_AFTER: Span = Span::from_secs(1);

@@ -174,6 +174,16 @@ impl<'de> Deserialize<'de> for CallId {
     }
 }
 
+/// A point in the history of a PoP's store: every change has its own, and later changes have higher ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// Before everything: what was never written has this one.
+    pub const ZERO: Self = Self(0);
+}
+
 /// A device in a call: 1..=64,000, given in order of arrival, never reused in the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

@@ -5,6 +5,7 @@
 //! panics on bytes from the network.
 
 pub mod id;
+pub mod nonce;
 pub mod redact;
 pub mod stun;
 pub mod ticket;

@@ -1,0 +1,274 @@
+//! One leg of a resident call: its attachment as it is in memory, as it is stored, and who waits for the difference.
+//!
+//! Memory leads, the store follows: a command changes the record at once, one write a leg is under way at a time, and
+//! always carries the newest record. What is based on an older record is refused by the store, never merged here.
+
+use tandem_wire::id::{CallId, LegId, RelayId, Revision};
+use tandem_wire::units::Mono;
+
+use super::{Output, Shared};
+use crate::limits;
+use crate::topology::{Attachment, AttachmentCommand, Call, Refusal};
+
+/// An answer that waits until the version that it speaks of is durable.
+#[derive(Debug)]
+struct Waiting<A> {
+    command: AttachmentCommand,
+    version: u32,
+    since: Mono,
+    answer: A,
+}
+
+/// What the store said about this leg while a write of ours was under way: our own echo, or somebody else's change.
+#[derive(Debug)]
+struct Heard {
+    record: Option<Attachment>,
+    revision: Revision,
+}
+
+#[derive(Debug)]
+pub(super) struct Leg<A> {
+    pub(super) leg: LegId,
+    pub(super) attachment: Attachment,
+    /// The revision of the stored record; zero if there is none.
+    pub(super) revision: Revision,
+    /// Counts the changes in memory.
+    version: u32,
+    /// The version that is durable.
+    stored: u32,
+    /// The version that is being written.
+    writing: Option<u32>,
+    /// When to try again, after the store was away.
+    retry_at: Option<Mono>,
+    waiting: Vec<Waiting<A>>,
+    heard: Option<Box<Heard>>,
+}
+
+impl<A: Clone> Leg<A> {
+    pub(super) const fn new(leg: LegId, attachment: Attachment, revision: Revision) -> Self {
+        Self {
+            leg,
+            attachment,
+            revision,
+            version: 0,
+            stored: 0,
+            writing: None,
+            retry_at: None,
+            waiting: Vec::new(),
+            heard: None,
+        }
+    }
+
+    pub(super) const fn empty(leg: LegId, relay: RelayId) -> Self {
+        Self::new(leg, Attachment::empty(relay), Revision::ZERO)
+    }
+
+    /// Whether memory has something that the store does not have.
+    pub(super) const fn is_dirty(&self) -> bool {
+        self.version != self.stored
+    }
+
+    /// Applies a command to the record in memory.
+    pub(super) fn command<H>(
+        &mut self,
+        now: Mono,
+        call: &Call,
+        command: AttachmentCommand,
+        answer: Option<A>,
+        shared: &mut Shared<H, A>,
+    ) -> Result<(), Refusal> {
+        let version = match self.attachment.apply(call, self.leg, shared.relay, command)? {
+            Some(next) => {
+                self.attachment = next;
+                self.version = self.version.wrapping_add(1);
+                shared.outputs.push_back(Output::Attach { call: call.id, leg: self.leg });
+                self.version
+            }
+            // Nothing changes. If it is durable, or was said from memory before, say it at once; if it was asked for a
+            // moment ago and is still being written, this is a retransmission and waits with the first.
+            None => match self.waiting.iter().find(|waiting| waiting.command == command) {
+                Some(waiting) => waiting.version,
+                None => {
+                    if let Some(answer) = answer {
+                        shared.outputs.push_back(Output::Answer { answer, durable: true });
+                    }
+                    return Ok(());
+                }
+            },
+        };
+        if let Some(answer) = answer {
+            if self.waiting.len() < limits::WAITING_PER_LEG {
+                self.waiting.push(Waiting { command, version, since: now, answer });
+            } else {
+                shared.counters.over_cap += 1;
+            }
+        }
+        self.write(call.id, shared);
+        // A store that has been away for long keeps nobody waiting (the 3 s are over already).
+        self.answer_overdue(now, shared);
+        Ok(())
+    }
+
+    /// Starts a write if there is something to write and none is under way.
+    fn write<H>(&mut self, call: CallId, shared: &mut Shared<H, A>) {
+        if self.writing.is_none() && self.retry_at.is_none() && self.is_dirty() {
+            self.writing = Some(self.version);
+            shared.counters.writes += 1;
+            shared.outputs.push_back(Output::Write {
+                call,
+                leg: self.leg,
+                attachment: self.attachment.clone(),
+                based_on: self.revision,
+            });
+        }
+    }
+
+    pub(super) fn written<H>(&mut self, call: CallId, revision: Revision, shared: &mut Shared<H, A>) -> Fate {
+        let Some(version) = self.writing.take() else { return Fate::Good };
+        self.stored = version;
+        self.revision = self.revision.max(revision);
+        let mut index = 0;
+        while let Some(waiting) = self.waiting.get(index) {
+            // Versions wrap; what is at most half the circle behind is older.
+            if version.wrapping_sub(waiting.version) < u32::MAX / 2 {
+                let waiting = self.waiting.remove(index);
+                shared.outputs.push_back(Output::Answer { answer: waiting.answer, durable: true });
+            } else {
+                index += 1;
+            }
+        }
+        if self.waiting.is_empty() {
+            self.waiting = Vec::new();
+        }
+        let fate = match self.heard.take() {
+            Some(heard) if heard.revision > self.revision => self.adopt(call, heard.record, heard.revision, shared),
+            _ => Fate::Good,
+        };
+        self.write(call, shared);
+        fate
+    }
+
+    /// Somebody else wrote this record: what memory has is not to be trusted. The call is to be loaded again.
+    pub(super) fn write_stale<H>(&mut self, shared: &mut Shared<H, A>) {
+        self.writing = None;
+        self.heard = None;
+        self.revision = Revision::ZERO;
+        self.give_up(shared);
+        shared.counters.conflicts += 1;
+    }
+
+    pub(super) fn write_away<H>(&mut self, now: Mono, call: CallId, shared: &mut Shared<H, A>) -> Fate {
+        self.writing = None;
+        self.retry_at = Some(now.after(limits::STORE_RETRY));
+        // The write may have reached the store after all: then what was heard meanwhile tells.
+        match self.heard.take() {
+            Some(heard) if heard.record.as_ref() == Some(&self.attachment) => {
+                self.writing = Some(self.version);
+                self.retry_at = None;
+                self.written(call, heard.revision, shared)
+            }
+            Some(heard) if heard.revision > self.revision => self.adopt(call, heard.record, heard.revision, shared),
+            _ => Fate::Good,
+        }
+    }
+
+    /// The store says that the record is now this one.
+    pub(super) fn changed<H>(
+        &mut self,
+        call: CallId,
+        record: Option<Attachment>,
+        revision: Revision,
+        shared: &mut Shared<H, A>,
+    ) -> Fate {
+        if revision <= self.revision {
+            return Fate::Good;
+        }
+        if self.writing.is_some() {
+            self.heard = Some(Box::new(Heard { record, revision }));
+            return Fate::Good;
+        }
+        self.adopt(call, record, revision, shared)
+    }
+
+    /// Takes over what the store has.
+    fn adopt<H>(
+        &mut self,
+        call: CallId,
+        record: Option<Attachment>,
+        revision: Revision,
+        shared: &mut Shared<H, A>,
+    ) -> Fate {
+        if self.is_dirty() && record.as_ref() != Some(&self.attachment) {
+            shared.counters.conflicts += 1;
+        }
+        self.revision = revision;
+        self.retry_at = None;
+        match record {
+            Some(record) if record == self.attachment => {
+                // What a write of ours that was given up for lost has left there, or an echo.
+                self.writing = Some(self.version);
+                self.written(call, revision, shared)
+            }
+            Some(record) => {
+                self.give_up(shared);
+                self.attachment = record;
+                shared.outputs.push_back(Output::Attach { call, leg: self.leg });
+                Fate::Good
+            }
+            None => {
+                self.give_up(shared);
+                Fate::Gone
+            }
+        }
+    }
+
+    /// Gives up what is not durable: those who wait for it will ask again.
+    pub(super) fn give_up<H>(&mut self, shared: &mut Shared<H, A>) {
+        self.stored = self.version;
+        self.retry_at = None;
+        shared.counters.abandoned += self.waiting.len() as u64;
+        self.waiting = Vec::new();
+    }
+
+    pub(super) fn next_deadline(&self, away: Option<Mono>) -> Option<Mono> {
+        let answer = self.waiting.iter().map(|waiting| due(waiting.since, away)).min();
+        match (answer, self.retry_at) {
+            (Some(answer), Some(retry)) => Some(answer.min(retry)),
+            (answer, retry) => answer.or(retry),
+        }
+    }
+
+    pub(super) fn expire<H>(&mut self, now: Mono, call: CallId, shared: &mut Shared<H, A>) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.write(call, shared);
+        }
+        self.answer_overdue(now, shared);
+    }
+
+    /// Answers from memory who has waited for as long as one waits for a store that is away.
+    fn answer_overdue<H>(&mut self, now: Mono, shared: &mut Shared<H, A>) {
+        let away = shared.away;
+        self.waiting.retain(|waiting| {
+            let overdue = due(waiting.since, away) <= now;
+            if overdue {
+                shared.counters.undurable += 1;
+                shared.outputs.push_back(Output::Answer { answer: waiting.answer.clone(), durable: false });
+            }
+            !overdue
+        });
+    }
+}
+
+/// What becomes of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Good,
+    /// Its record was deleted.
+    Gone,
+}
+
+/// When an answer is given from memory: 3 s after the store went away, or, if it never said so, after the question.
+fn due(since: Mono, away: Option<Mono>) -> Mono {
+    away.unwrap_or(since).min(since).after(limits::DURABLE_WITHIN)
+}

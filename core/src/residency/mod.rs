@@ -1,0 +1,457 @@
+//! Which calls a relay holds, how current they are, and which answers wait for a write.
+//!
+//! Decides when to load and to write, what is held meanwhile, and when an answer may be given. Leaves what a record
+//! allows to `topology`, forwarding to `switch`, and the store itself to the relay's control task.
+//!
+//! The rules (protocol.md, "Transport 1"):
+//! - While a call is loading there is silence: clients ask again, and any error would end their candidate pair.
+//! - A refusal is given only when the call is known to have ended or never to have been.
+//! - A new attachment or channel is answered when it is durable; without a store for 3 s, from memory, and it is
+//!   written when the store is back.
+
+mod held;
+mod leg;
+mod resident;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+use hashbrown::HashMap;
+use tandem_wire::id::{CallId, LegId, RelayId, Revision};
+use tandem_wire::units::{Mono, Now};
+
+use crate::limits;
+use crate::topology::{Attachment, AttachmentCommand, Call, Refusal};
+
+use held::HeldQueue;
+use resident::Resident;
+
+/// The records of one call as the store had them at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// The store's revision at that moment.
+    pub at: Revision,
+    /// The call's record; `None` if there is none.
+    pub call: Option<(Call, Revision)>,
+    /// Its legs' attachments.
+    pub legs: Vec<(LegId, Attachment, Revision)>,
+}
+
+/// What can be told to the residency. `H` is what is held (a request or a packet), `A` an answer that waits.
+#[derive(Debug, Clone)]
+pub enum Input<H, A> {
+    /// A proven request for this call: serve it when the call is current.
+    Ask {
+        /// The call.
+        call: CallId,
+        /// The request.
+        held: H,
+    },
+    /// A packet that the call's record does not explain: perhaps the store has a newer one.
+    Doubt {
+        /// The call.
+        call: CallId,
+        /// The packet.
+        held: H,
+    },
+    /// A packet from an unknown address: perhaps its call is only not loaded yet.
+    Stray {
+        /// The packet.
+        held: H,
+    },
+    /// Change a leg's attachment. The answer, if somebody waits for one, is given when the change is durable.
+    Command {
+        /// The call; it must be current, as it is when its request is served.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+        /// The change.
+        command: AttachmentCommand,
+        /// Who waits for it.
+        answer: Option<A>,
+    },
+    /// The store was asked, or lists what it has: these are the call's records.
+    Loaded {
+        /// The call.
+        call: CallId,
+        /// What the store has of it.
+        snapshot: Snapshot,
+    },
+    /// The store could not be asked.
+    LoadFailed {
+        /// The call.
+        call: CallId,
+    },
+    /// The leg's record is durable.
+    Written {
+        /// The call.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+        /// The revision that it got.
+        revision: Revision,
+    },
+    /// The leg's record was changed by somebody else in between: ours was refused.
+    WriteStale {
+        /// The call.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+    },
+    /// The store could not be reached, or did not say in time.
+    WriteAway {
+        /// The call.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+    },
+    /// The store says that the call's record is now this one (`None`: deleted).
+    CallChanged {
+        /// The call.
+        call: CallId,
+        /// Its record.
+        record: Option<Call>,
+        /// The revision of the change.
+        revision: Revision,
+    },
+    /// The store says that a leg's record is now this one (`None`: deleted).
+    AttachmentChanged {
+        /// The call.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+        /// Its record.
+        record: Option<Attachment>,
+        /// The revision of the change.
+        revision: Revision,
+    },
+    /// From here on `Loaded` lists everything that the store has for this relay.
+    RestoreBegan,
+    /// The list is complete.
+    Restored,
+}
+
+/// What the residency wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output<H, A> {
+    /// Ask the store for this call.
+    Load {
+        /// The call.
+        call: CallId,
+    },
+    /// Write this record, if the stored one still has that revision.
+    Write {
+        /// The call.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+        /// The record.
+        attachment: Attachment,
+        /// What it is based on.
+        based_on: Revision,
+    },
+    /// The call is current: answer this request now.
+    Serve {
+        /// The call.
+        call: CallId,
+        /// The request.
+        held: H,
+    },
+    /// The call has ended or never was: refuse this request.
+    Refuse {
+        /// The request.
+        held: H,
+    },
+    /// Look at this packet once more; if it is still not explained, drop it.
+    Retry {
+        /// The packet.
+        held: H,
+    },
+    /// The leg's attachment is another now: tell the switch ([`Residency::attachment`] has it).
+    Attach {
+        /// The call.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+    },
+    /// The leg is attached nowhere: tell the switch.
+    Detach {
+        /// The call.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+    },
+    /// The call is gone: tell the switch.
+    Forget {
+        /// The call.
+        call: CallId,
+    },
+    /// Give this answer.
+    Answer {
+        /// The answer.
+        answer: A,
+        /// Whether what it says is durable.
+        durable: bool,
+    },
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Loads asked for.
+    pub loads: u64,
+    /// Writes asked for.
+    pub writes: u64,
+    /// Writes that somebody else was faster than.
+    pub conflicts: u64,
+    /// Answers given from memory because the store was away.
+    pub undurable: u64,
+    /// Answers that were never given: their call ended, or their record was somebody else's. The client asks again.
+    pub abandoned: u64,
+    /// Dropped: over [`limits::HELD_PER_CALL`], [`limits::STRAYS`], [`limits::WAITING_PER_LEG`] or
+    /// [`limits::CALLS_PER_RELAY`].
+    pub over_cap: u64,
+    /// Dropped: held for [`limits::HELD_FOR`] in vain.
+    pub held_in_vain: u64,
+}
+
+/// What all calls of a relay share: who it is, when the store went away, what is to be said.
+#[derive(Debug)]
+struct Shared<H, A> {
+    relay: RelayId,
+    /// Since when the store has not answered.
+    away: Option<Mono>,
+    outputs: VecDeque<Output<H, A>>,
+    counters: Counters,
+}
+
+/// The calls of one relay.
+///
+/// Drive it so: when [`Residency::next_deadline`] has come, [`Residency::expire`], before anything else of that moment;
+/// then [`Residency::handle`]; then [`Residency::poll`] until `None`.
+#[derive(Debug)]
+pub struct Residency<H, A> {
+    calls: HashMap<CallId, Resident<H, A>, SeedableRandomState>,
+    /// Each call's next deadline, if it has one.
+    timers: BTreeSet<(Mono, CallId)>,
+    strays: HeldQueue<H>,
+    restoring: bool,
+    generation: u32,
+    shared: Shared<H, A>,
+}
+
+impl<H, A: Clone> Residency<H, A> {
+    /// A relay that holds nothing and has restored nothing yet; `seed` keys its table.
+    #[must_use]
+    pub fn new(relay: RelayId, seed: u64) -> Self {
+        Self {
+            calls: HashMap::with_hasher(SeedableRandomState::with_seed(seed, SharedSeed::global_fixed())),
+            timers: BTreeSet::new(),
+            strays: HeldQueue::new(limits::STRAYS),
+            restoring: true,
+            generation: 0,
+            shared: Shared { relay, away: None, outputs: VecDeque::new(), counters: Counters::default() },
+        }
+    }
+
+    /// How many calls are in memory, in whatever state.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether the first restore, or a later one, is under way.
+    #[must_use]
+    pub const fn restoring(&self) -> bool {
+        self.restoring
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.shared.counters
+    }
+
+    /// How a leg is attached, if its call is in memory.
+    #[must_use]
+    pub fn attachment(&self, call: CallId, leg: LegId) -> Option<&Attachment> {
+        Some(&self.calls.get(&call)?.leg(leg)?.attachment)
+    }
+
+    /// Whether this leg is in a current call.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that says why not.
+    pub fn admits(&self, call: CallId, leg: LegId) -> Result<(), Refusal> {
+        self.calls.get(&call).and_then(Resident::record).ok_or(Refusal::CallEnded)?.admits(leg)
+    }
+
+    /// Takes an input in.
+    ///
+    /// # Errors
+    /// For [`Input::Command`] only: the [`Refusal`] of the record. Then nothing has changed, and its answer is not given.
+    pub fn handle(&mut self, now: Now, input: Input<H, A>) -> Result<(), Refusal> {
+        let now = now.mono;
+        match input {
+            Input::Ask { call, held } => self.ask(now, call, held),
+            Input::Doubt { call, held } => self.with(call, |resident, shared| resident.doubt(now, held, shared)),
+            Input::Stray { held } => {
+                if self.restoring && !self.strays.push(now, held) {
+                    self.shared.counters.over_cap += 1;
+                }
+            }
+            Input::Command { call, leg, command, answer } => {
+                let resident = self.calls.get_mut(&call).ok_or(Refusal::CallEnded)?;
+                let result = resident.command(now, leg, command, answer, &mut self.shared);
+                self.rearm(call);
+                return result;
+            }
+            Input::Loaded { call, snapshot } => self.loaded(now, call, snapshot),
+            Input::LoadFailed { call } => {
+                self.shared.away.get_or_insert(now);
+                self.with(call, |resident, _| resident.load_failed(now));
+            }
+            Input::Written { call, leg, revision } => {
+                self.shared.away = None;
+                self.with(call, |resident, shared| resident.written(leg, revision, shared));
+            }
+            Input::WriteStale { call, leg } => {
+                self.shared.away = None;
+                self.with(call, |resident, shared| resident.write_stale(leg, shared));
+            }
+            Input::WriteAway { call, leg } => {
+                self.shared.away.get_or_insert(now);
+                self.with(call, |resident, shared| resident.write_away(now, leg, shared));
+            }
+            Input::CallChanged { call, record, revision } => {
+                if !self.calls.contains_key(&call) {
+                    // Followed from its first record on, so that its first packet finds it current.
+                    let Some(record) = record else { return Ok(()) };
+                    let snapshot = Snapshot { at: revision, call: Some((record, revision)), legs: Vec::new() };
+                    self.loaded(now, call, snapshot);
+                    return Ok(());
+                }
+                self.with(call, |resident, shared| resident.call_changed(now, record, revision, shared));
+            }
+            Input::AttachmentChanged { call, leg, record, revision } => {
+                self.with(call, |resident, shared| resident.attachment_changed(leg, record, revision, shared));
+            }
+            Input::RestoreBegan => {
+                self.restoring = true;
+                self.generation = self.generation.wrapping_add(1);
+            }
+            Input::Restored => self.restored(),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, now: Mono, call: CallId, held: H) {
+        if !self.calls.contains_key(&call) {
+            if self.calls.len() >= limits::CALLS_PER_RELAY {
+                self.shared.counters.over_cap += 1;
+                return;
+            }
+            self.calls.insert(call, Resident::new(call));
+        }
+        let restoring = self.restoring;
+        self.with(call, |resident, shared| resident.ask(now, held, restoring, shared));
+    }
+
+    fn loaded(&mut self, now: Mono, call: CallId, snapshot: Snapshot) {
+        self.shared.away = None;
+        let generation = self.generation;
+        if self.calls.contains_key(&call) || self.admit_listed(call, &snapshot) {
+            self.with(call, |resident, shared| {
+                resident.generation = generation;
+                resident.loaded(now, snapshot, shared);
+            });
+        }
+    }
+
+    /// Makes room for a call that the store lists and that is not in memory; `false` if it need not be.
+    fn admit_listed(&mut self, call: CallId, snapshot: &Snapshot) -> bool {
+        if !snapshot.call.as_ref().is_some_and(|(record, _)| record.ended.is_none()) {
+            return false;
+        }
+        if self.calls.len() >= limits::CALLS_PER_RELAY {
+            self.shared.counters.over_cap += 1;
+            return false;
+        }
+        self.calls.insert(call, Resident::new(call));
+        true
+    }
+
+    fn restored(&mut self) {
+        self.restoring = false;
+        let generation = self.generation;
+        // What the list did not name may have ended, or may have come since: ask for each by name.
+        let missing: Vec<CallId> =
+            self.calls.iter().filter(|(_, r)| r.generation != generation && !r.has_ended()).map(|(c, _)| *c).collect();
+        for call in missing {
+            self.with(call, |resident, shared| resident.load(shared));
+        }
+        while let Some(held) = self.strays.pop() {
+            self.shared.outputs.push_back(Output::Retry { held });
+        }
+    }
+
+    /// Lets a call in memory act, and sets its timer anew.
+    fn with(&mut self, call: CallId, act: impl FnOnce(&mut Resident<H, A>, &mut Shared<H, A>)) {
+        if let Some(resident) = self.calls.get_mut(&call) {
+            act(resident, &mut self.shared);
+            self.rearm(call);
+        }
+    }
+
+    fn rearm(&mut self, call: CallId) {
+        let Some(resident) = self.calls.get_mut(&call) else { return };
+        let next = resident.next_deadline(self.shared.away);
+        if next == resident.timer {
+            return;
+        }
+        if let Some(old) = core::mem::replace(&mut resident.timer, next) {
+            self.timers.remove(&(old, call));
+        }
+        if let Some(at) = next {
+            self.timers.insert((at, call));
+        }
+    }
+
+    /// Gives out what is to be done, oldest first.
+    pub fn poll(&mut self) -> Option<Output<H, A>> {
+        self.shared.outputs.pop_front()
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        match (timer, self.strays.next_deadline()) {
+            (Some(timer), Some(stray)) => Some(timer.min(stray)),
+            (timer, stray) => timer.or(stray),
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn expire(&mut self, now: Now) {
+        let now = now.mono;
+        self.shared.counters.held_in_vain += self.strays.expire(now);
+        while let Some((at, call)) = self.timers.first().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop_first();
+            let Some(resident) = self.calls.get_mut(&call) else { continue };
+            resident.timer = None;
+            if resident.expire(now, &mut self.shared) {
+                self.rearm(call);
+            } else {
+                self.calls.remove(&call);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
