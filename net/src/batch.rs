@@ -1,0 +1,334 @@
+//! Batches: up to 64 datagrams received by one system call, and sent by one.
+//!
+//! Decides nothing about them. Each lies in a slot with room in front and behind, so that its header can change in place;
+//! sending names the slot, and copies nothing.
+
+use std::io;
+
+use tandem_core::limits::{HEADROOM, TAILROOM};
+use tandem_core::switch::{Egress, Slot};
+use tandem_wire::redact::ClientAddr;
+
+use crate::socket::Socket;
+use crate::sys::{self, BATCH, Datagram, RawAddr, Received};
+
+/// The longest datagram that is received; longer ones are dropped and counted. Media keeps to 1,500 B paths; this leaves
+/// room for tunnel heads, and makes a slot 2 KiB.
+pub const DATAGRAM_MAX: usize = 2_048 - HEADROOM - TAILROOM;
+const SLOT: usize = HEADROOM + DATAGRAM_MAX + TAILROOM;
+/// Bytes of answers and retried packets that may wait for one flush: 64 KiB is 500 answers. What is over is dropped and
+/// counted; the client asks again.
+const COPIES_MAX: usize = 64 << 10;
+
+/// What the sending side could not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Datagrams received.
+    pub received: u64,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Dropped: longer than [`DATAGRAM_MAX`].
+    pub oversized: u64,
+    /// Dropped: the kernel's send buffer was full.
+    pub send_full: u64,
+    /// Dropped: the kernel refused this one datagram (no route, too long, a firewall).
+    pub send_refused: u64,
+    /// Dropped: over [`COPIES_MAX`].
+    pub copies_over_cap: u64,
+    /// Receiving failed for a reason other than that nothing was there.
+    pub receive_errors: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Bytes {
+    /// In the receive slot with this number.
+    Slot(usize),
+    /// Among the copies.
+    Copy,
+}
+
+struct Queued {
+    bytes: Bytes,
+    start: usize,
+    len: usize,
+    address: (RawAddr, libc::socklen_t),
+}
+
+/// A batch of received datagrams and the queue of what is to be sent because of them.
+pub struct Batch {
+    slots: Box<[[u8; SLOT]]>,
+    addresses: Box<[RawAddr; BATCH]>,
+    received: Box<[Received; BATCH]>,
+    count: usize,
+    queue: Vec<Queued>,
+    copies: Vec<u8>,
+    v6_socket: bool,
+    /// What was counted so far.
+    pub counters: Counters,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("count", &self.count).field("queued", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    /// An empty batch for `socket`.
+    #[must_use]
+    pub fn new(socket: &Socket) -> Self {
+        Self {
+            slots: vec![[0; SLOT]; BATCH].into_boxed_slice(),
+            addresses: Box::new([RawAddr::EMPTY; BATCH]),
+            received: Box::new([Received::default(); BATCH]),
+            count: 0,
+            queue: Vec::with_capacity(2 * BATCH),
+            copies: Vec::new(),
+            v6_socket: socket.local_addr().is_ipv6(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Receives what waits, up to 64 datagrams, without blocking, and gives how many came. What was queued and not
+    /// flushed is gone.
+    pub fn receive(&mut self, socket: &Socket) -> usize {
+        self.queue.clear();
+        self.copies.clear();
+        let places = self.slots.iter_mut().zip(self.addresses.iter_mut()).filter_map(|(slot, address)| {
+            let bytes = slot.get_mut(HEADROOM..HEADROOM + DATAGRAM_MAX)?;
+            Some(Datagram { bytes, address })
+        });
+        self.count = match sys::receive(socket.fd(), places, &mut self.received) {
+            Ok(count) => count,
+            Err(error) => {
+                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                    self.counters.receive_errors += 1;
+                }
+                0
+            }
+        };
+        self.counters.received += self.count as u64;
+        self.count
+    }
+
+    /// Shows each received datagram to `decide`, which may rewrite it and say where it goes.
+    pub fn for_each(&mut self, mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<Egress>) {
+        let all = self.slots.iter_mut().zip(self.addresses.iter()).zip(self.received.iter()).take(self.count);
+        for (index, ((buffer, address), received)) in all.enumerate() {
+            if received.cut {
+                self.counters.oversized += 1;
+                continue;
+            }
+            let Some(source) = address.socket_addr() else { continue };
+            let mut slot = Slot { buffer, start: HEADROOM, len: received.len };
+            if let Some(to) = decide(ClientAddr::new(source), &mut slot) {
+                let (start, len) = (slot.start, slot.len);
+                let address = RawAddr::new(to.client().socket_addr(), self.v6_socket);
+                self.queue.push(Queued { bytes: Bytes::Slot(index), start, len, address });
+            }
+        }
+    }
+
+    /// Queues bytes that are in no slot: an answer, or a packet that was held.
+    pub fn push(&mut self, to: Egress, bytes: &[u8]) {
+        if self.copies.len() + bytes.len() > COPIES_MAX {
+            self.counters.copies_over_cap += 1;
+            return;
+        }
+        let start = self.copies.len();
+        self.copies.extend_from_slice(bytes);
+        let address = RawAddr::new(to.client().socket_addr(), self.v6_socket);
+        self.queue.push(Queued { bytes: Bytes::Copy, start, len: bytes.len(), address });
+    }
+
+    /// Sends what is queued, without blocking. A datagram that cannot be sent is dropped and counted; the rest goes.
+    pub fn flush(&mut self, socket: &Socket) {
+        let (slots, copies) = (&self.slots, &self.copies);
+        let mut queue = self.queue.as_slice();
+        while !queue.is_empty() {
+            let datagrams = queue.iter().take(BATCH).map(|queued| {
+                let bytes = match queued.bytes {
+                    Bytes::Slot(index) => slots.get(index).map_or(&[][..], |slot| &slot[..]),
+                    Bytes::Copy => &copies[..],
+                };
+                (bytes.get(queued.start..queued.start + queued.len).unwrap_or(&[]), &queued.address)
+            });
+            let done = match sys::send(socket.fd(), datagrams) {
+                Ok(sent) => {
+                    self.counters.sent += sent as u64;
+                    sent
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => 0,
+                    // Waiting for room would make everyone's packets late: media that is late is lost anyway.
+                    io::ErrorKind::WouldBlock => {
+                        self.counters.send_full += queue.len() as u64;
+                        queue.len()
+                    }
+                    _ => {
+                        self.counters.send_refused += 1;
+                        1
+                    }
+                },
+            };
+            queue = queue.get(done..).unwrap_or(&[]);
+        }
+        self.queue.clear();
+        self.copies.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::time::Duration;
+
+    use tandem_core::switch::Source;
+    use tandem_core::topology::Transport;
+
+    use super::*;
+    use crate::socket::Waker;
+
+    fn bind(address: &str) -> (Socket, Batch) {
+        let socket = Socket::bind(address.parse().unwrap()).unwrap();
+        let batch = Batch::new(&socket);
+        (socket, batch)
+    }
+
+    fn peer(address: &str) -> UdpSocket {
+        let socket = UdpSocket::bind(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    }
+
+    fn back(client: ClientAddr) -> Egress {
+        Source { client, transport: Transport::Udp }.reply()
+    }
+
+    /// Receives until `count` datagrams were handled, echoing each with its header changed.
+    fn serve(socket: &Socket, batch: &mut Batch, count: u64, mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<Egress>) {
+        let waker = Waker::new().unwrap();
+        while batch.counters.received < count {
+            if batch.receive(socket) == 0 {
+                socket.wait(&waker, Some(Duration::from_secs(5))).unwrap();
+            }
+            batch.for_each(&mut decide);
+            batch.flush(socket);
+        }
+    }
+
+    #[test]
+    fn every_datagram_of_a_batch_goes_to_its_own_peer_with_its_own_bytes() {
+        let (socket, mut batch) = bind("127.0.0.1:0");
+        let peers: Vec<UdpSocket> = (0..64).map(|_| peer("127.0.0.1:0")).collect();
+        let owners: BTreeMap<SocketAddr, usize> =
+            peers.iter().enumerate().map(|(n, p)| (p.local_addr().unwrap(), n)).collect();
+        for round in 0..200_u32 {
+            for (n, peer) in peers.iter().enumerate() {
+                let canary = format!("canary {n} {round}");
+                peer.send_to(canary.as_bytes(), socket.local_addr()).unwrap();
+            }
+            let before = batch.counters.received;
+            serve(&socket, &mut batch, before + 64, |from, slot| {
+                // Every third one grows in front, every fourth one is not sent: the rows do not line up by chance.
+                let n = owners[&from.socket_addr()];
+                if n % 3 == 0 {
+                    slot.start -= 4;
+                    slot.len += 4;
+                    let start = slot.start;
+                    slot.buffer[start..start + 4].copy_from_slice(b"head");
+                }
+                (n % 4 != 0).then(|| back(from))
+            });
+            for (n, peer) in peers.iter().enumerate().filter(|(n, _)| n % 4 != 0) {
+                let mut buffer = [0; 100];
+                let (len, _) = peer.recv_from(&mut buffer).unwrap();
+                let head = if n % 3 == 0 { "head" } else { "" };
+                assert_eq!(std::str::from_utf8(&buffer[..len]).unwrap(), format!("{head}canary {n} {round}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_datagram_of_65507_bytes_is_dropped_whole_and_the_next_one_served() {
+        let (socket, mut batch) = bind("127.0.0.1:0");
+        let peer = peer("127.0.0.1:0");
+        let long = vec![7; 65_507];
+        for size in [65_507, DATAGRAM_MAX + 1, DATAGRAM_MAX, 0, 1] {
+            peer.send_to(&long[..size], socket.local_addr()).unwrap();
+        }
+        let mut seen = Vec::new();
+        serve(&socket, &mut batch, 5, |_, slot| {
+            seen.push(slot.len);
+            None
+        });
+        assert_eq!((seen, batch.counters.oversized), (vec![DATAGRAM_MAX, 0, 1], 2));
+    }
+
+    #[test]
+    fn one_datagram_that_cannot_be_sent_does_not_stop_the_others() {
+        let (socket, mut batch) = bind("127.0.0.1:0");
+        let peer = peer("127.0.0.1:0");
+        let good = ClientAddr::new(peer.local_addr().unwrap());
+        // No route from a loopback address, and no port 0.
+        let bad = ["192.0.2.1:9", "127.0.0.1:0"].map(|text| ClientAddr::new(text.parse().unwrap()));
+        for (n, to) in [bad[0], good, bad[1], good, bad[0]].into_iter().enumerate() {
+            batch.push(back(to), format!("{n}").as_bytes());
+        }
+        batch.flush(&socket);
+        let mut buffer = [0; 10];
+        for expected in [b"1", b"3"] {
+            let (len, _) = peer.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..len], expected);
+        }
+        assert_eq!((batch.counters.sent, batch.counters.send_refused), (2, 3));
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_does_not_break_the_socket() {
+        let (socket, mut batch) = bind("127.0.0.1:0");
+        let gone = ClientAddr::new(peer("127.0.0.1:0").local_addr().unwrap());
+        let live = peer("127.0.0.1:0");
+        for _ in 0..10 {
+            // Each draws an ICMP port-unreachable.
+            batch.push(back(gone), b"x");
+            batch.flush(&socket);
+        }
+        live.send_to(b"still there?", socket.local_addr()).unwrap();
+        serve(&socket, &mut batch, 1, |from, _| Some(back(from)));
+        let mut buffer = [0; 20];
+        assert_eq!(live.recv_from(&mut buffer).unwrap().0, 12);
+        assert_eq!(batch.counters.receive_errors, 0);
+    }
+
+    #[test]
+    fn a_socket_of_ipv6_serves_ipv4_too() {
+        let (socket, mut batch) = bind("[::]:0");
+        let port = socket.local_addr().port();
+        for (bind, name) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "[::1]")] {
+            let peer = peer(bind);
+            peer.send_to(b"hello", format!("{name}:{port}")).unwrap();
+            let before = batch.counters.received;
+            serve(&socket, &mut batch, before + 1, |from, _| {
+                assert_eq!(from.socket_addr(), peer.local_addr().unwrap(), "by its plain name");
+                Some(back(from))
+            });
+            let mut buffer = [0; 10];
+            assert_eq!(peer.recv_from(&mut buffer).unwrap().0, 5);
+        }
+    }
+
+    #[test]
+    fn answers_over_the_cap_are_dropped_and_counted() {
+        let (socket, mut batch) = bind("127.0.0.1:0");
+        let peer = peer("127.0.0.1:0");
+        let to = back(ClientAddr::new(peer.local_addr().unwrap()));
+        for _ in 0..(COPIES_MAX / 64 + 5) {
+            batch.push(to, &[0; 64]);
+        }
+        batch.flush(&socket);
+        assert_eq!(batch.counters.copies_over_cap, 5);
+        assert_eq!(batch.counters.sent + batch.counters.send_full, (COPIES_MAX / 64) as u64);
+    }
+}

@@ -1,0 +1,9 @@
+//! Touches the network and the clock, decides nothing.
+//!
+//! Gives batches of UDP datagrams (recvmmsg, sendmmsg), a way to wake a thread that waits for them, and the time.
+//! Leaves to `tandem-core` what becomes of a datagram. Linux only.
+
+pub mod batch;
+pub mod clock;
+pub mod socket;
+mod sys;

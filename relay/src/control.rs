@@ -1,0 +1,307 @@
+//! The control task: carries between the packet thread and the state server.
+//!
+//! Decides only when to ask again for the list of calls. Reads records out of the store's bytes, follows every change,
+//! and runs loads and writes side by side. Leaves what any of it means to the engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tandem_core::residency::{self, Snapshot};
+use tandem_core::topology::{Attachment, Call, RecordError};
+use tandem_net::socket::Waker;
+use tandem_state_client::{BucketSet, Change, Command, Entry, Event, Key, Op, Store, StoreError};
+use tandem_wire::id::{CallId, LegId, Revision};
+use tandem_wire::units::Span;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::StreamExt as _;
+
+use crate::engine::StoreEvent;
+use crate::limits;
+
+/// What the packet thread asks the store for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Load { call: CallId },
+    Write { call: CallId, leg: LegId, attachment: Attachment, based_on: Revision },
+}
+
+/// What the control task counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Lists of all calls that were read from the store.
+    pub(crate) restores: AtomicU64,
+    /// Answers that the store owed us: loads, writes, lists and follow-ups that found it away.
+    pub(crate) away: AtomicU64,
+    /// Records that could not be read: malformed, or of a newer version.
+    pub(crate) unreadable: AtomicU64,
+}
+
+/// The way to the packet thread.
+#[derive(Clone)]
+struct Events {
+    queue: mpsc::Sender<StoreEvent>,
+    waker: Waker,
+}
+
+/// The packet thread has ended: there is nobody left to tell.
+struct Gone;
+
+impl Events {
+    async fn tell(&self, event: StoreEvent) -> Result<(), Gone> {
+        // Woken before it waits for room: a full queue must not sleep.
+        if self.queue.capacity() == 0 {
+            self.waker.wake();
+        }
+        self.queue.send(event).await.map_err(|_| Gone)?;
+        self.waker.wake();
+        Ok(())
+    }
+}
+
+/// Everything that the control task owns.
+pub(crate) struct Control {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) buckets: BucketSet,
+    pub(crate) events: mpsc::Sender<StoreEvent>,
+    pub(crate) waker: Waker,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Control {
+    /// Runs until the packet thread is gone.
+    pub(crate) async fn run(self) {
+        let events = Events { queue: self.events, waker: self.waker };
+        let follow = follow(Arc::clone(&self.store), self.buckets, events.clone(), Arc::clone(&self.counters));
+        let serve = serve(self.store, self.requests, events, self.counters);
+        tokio::join!(follow, serve);
+    }
+}
+
+/// Runs loads and writes as they come, side by side.
+async fn serve(
+    store: Arc<dyn Store>,
+    mut requests: mpsc::Receiver<Request>,
+    events: Events,
+    counters: Arc<Counters>,
+) {
+    let places = Arc::new(Semaphore::new(limits::REQUESTS_UNDER_WAY));
+    while let Some(request) = requests.recv().await {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (store, events, counters) = (Arc::clone(&store), events.clone(), Arc::clone(&counters));
+        tokio::spawn(async move {
+            let event = match request {
+                Request::Load { call } => load(&*store, call, &counters).await,
+                Request::Write { call, leg, attachment, based_on } => {
+                    write(&*store, call, leg, &attachment, based_on, &counters).await
+                }
+            };
+            let _ = events.tell(event).await;
+            drop(place);
+        });
+    }
+}
+
+async fn load(store: &dyn Store, call: CallId, counters: &Counters) -> StoreEvent {
+    let failed = residency::Input::LoadFailed { call };
+    match store.load(call).await {
+        Ok(loaded) => {
+            let mut calls = Snapshots::new(loaded.revision);
+            for entry in loaded.entries {
+                calls.take(entry, counters);
+            }
+            match calls.calls.remove(&call) {
+                Some(Some(snapshot)) => residency::Input::Loaded { call, snapshot },
+                // A record that we cannot read is no reason to refuse anyone: silence, until somebody can.
+                Some(None) => failed,
+                None => {
+                    let snapshot = Snapshot { at: loaded.revision, call: None, legs: Vec::new() };
+                    residency::Input::Loaded { call, snapshot }
+                }
+            }
+        }
+        Err(error) => {
+            report(&error, "load", counters);
+            failed
+        }
+    }
+}
+
+async fn write(
+    store: &dyn Store,
+    call: CallId,
+    leg: LegId,
+    attachment: &Attachment,
+    based_on: Revision,
+    counters: &Counters,
+) -> StoreEvent {
+    let away = residency::Input::WriteAway { call, leg };
+    let Ok(value) = attachment.to_json() else {
+        counters.unreadable.fetch_add(1, Ordering::Relaxed);
+        return away;
+    };
+    let op = Op { key: Key::Attachment(call, leg), based_on, change: Change::Put(value) };
+    match store.commit(Command { ops: vec![op] }).await {
+        Ok(revision) => residency::Input::Written { call, leg, revision },
+        Err(StoreError::Stale { .. }) => residency::Input::WriteStale { call, leg },
+        Err(error) => {
+            report(&error, "write", counters);
+            away
+        }
+    }
+}
+
+fn report(error: &StoreError, what: &'static str, counters: &Counters) {
+    counters.away.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(what, %error, "the store did not answer");
+}
+
+/// Lists all calls, then follows every change, and starts anew when it cannot follow.
+async fn follow(store: Arc<dyn Store>, buckets: BucketSet, events: Events, counters: Arc<Counters>) {
+    let mut wait = limits::RESTORE_RETRY;
+    loop {
+        let listed = list(&*store, &buckets, &events, &counters).await;
+        let at = match listed {
+            Ok(Ok(at)) => at,
+            Ok(Err(error)) => {
+                counters.away.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(%error, retry_ms = wait.as_millis(), "the store cannot list its calls yet");
+                tokio::time::sleep(wait.to_std()).await;
+                wait = Span::from_nanos(wait.as_nanos().saturating_mul(2)).min(limits::RESTORE_RETRY_MAX);
+                continue;
+            }
+            Err(Gone) => return,
+        };
+        wait = limits::RESTORE_RETRY;
+        counters.restores.fetch_add(1, Ordering::Relaxed);
+        if follow_from(&*store, &buckets, at, &events, &counters).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Lists all calls once; gives the revision to follow from.
+async fn list(
+    store: &dyn Store,
+    buckets: &BucketSet,
+    events: &Events,
+    counters: &Counters,
+) -> Result<Result<Revision, StoreError>, Gone> {
+    let restored = match store.restore(buckets).await {
+        Ok(restored) => restored,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut calls = Snapshots::new(restored.revision);
+    for entry in restored.entries {
+        calls.take(entry, counters);
+    }
+    events.tell(residency::Input::RestoreBegan).await?;
+    let mut listed = 0_usize;
+    for (call, snapshot) in calls.calls {
+        if let Some(snapshot) = snapshot {
+            listed += 1;
+            events.tell(residency::Input::Loaded { call, snapshot }).await?;
+        }
+    }
+    events.tell(residency::Input::Restored).await?;
+    tracing::info!(calls = listed, revision = restored.revision.0, "restored");
+    Ok(Ok(restored.revision))
+}
+
+/// Follows changes after `at`, over lost connections, until the store no longer has what we have not seen.
+async fn follow_from(
+    store: &dyn Store,
+    buckets: &BucketSet,
+    mut at: Revision,
+    events: &Events,
+    counters: &Counters,
+) -> Result<(), Gone> {
+    let mut wait = limits::RESTORE_RETRY;
+    loop {
+        let error = match store.watch(buckets, at).await {
+            Ok(mut changes) => loop {
+                match changes.next().await {
+                    Some(Ok(change)) => {
+                        wait = limits::RESTORE_RETRY;
+                        at = change.revision();
+                        if let Some(event) = event_of(change, counters) {
+                            events.tell(event).await?;
+                        }
+                    }
+                    Some(Err(error)) => break error,
+                    None => break StoreError::Away { retry_after_ms: 0 },
+                }
+            },
+            Err(error) => error,
+        };
+        if !error.is_away() {
+            tracing::warn!(%error, "cannot follow the store any further: listing all calls anew");
+            return Ok(());
+        }
+        counters.away.fetch_add(1, Ordering::Relaxed);
+        tokio::select! {
+            () = tokio::time::sleep(wait.to_std()) => {}
+            () = events.queue.closed() => return Err(Gone),
+        }
+        wait = Span::from_nanos(wait.as_nanos().saturating_mul(2)).min(limits::RESTORE_RETRY_MAX);
+    }
+}
+
+fn event_of(change: Event, counters: &Counters) -> Option<StoreEvent> {
+    let revision = change.revision();
+    let (key, value) = change.into_parts();
+    let unreadable = |error: RecordError| {
+        counters.unreadable.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%error, "a record cannot be read");
+    };
+    match key {
+        Key::Call(call) => match value.map(|value| Call::from_json(&value)).transpose() {
+            Ok(record) => Some(residency::Input::CallChanged { call, record, revision }),
+            Err(error) => {
+                unreadable(error);
+                None
+            }
+        },
+        Key::Attachment(call, leg) => match value.map(|value| Attachment::from_json(&value)).transpose() {
+            Ok(record) => Some(residency::Input::AttachmentChanged { call, leg, record, revision }),
+            Err(error) => {
+                unreadable(error);
+                None
+            }
+        },
+    }
+}
+
+/// Entries of the store, put together by call. `None`: something of this call cannot be read.
+struct Snapshots {
+    at: Revision,
+    calls: BTreeMap<CallId, Option<Snapshot>>,
+}
+
+impl Snapshots {
+    const fn new(at: Revision) -> Self {
+        Self { at, calls: BTreeMap::new() }
+    }
+
+    fn take(&mut self, entry: Entry, counters: &Counters) {
+        let call = match entry.key {
+            Key::Call(call) | Key::Attachment(call, _) => call,
+        };
+        let slot = self
+            .calls
+            .entry(call)
+            .or_insert_with(|| Some(Snapshot { at: self.at, call: None, legs: Vec::new() }));
+        let Some(snapshot) = slot else { return };
+        let result = match entry.key {
+            Key::Call(_) => Call::from_json(&entry.value).map(|record| snapshot.call = Some((record, entry.revision))),
+            Key::Attachment(_, leg) => Attachment::from_json(&entry.value)
+                .map(|record| snapshot.legs.push((leg, record, entry.revision))),
+        };
+        if let Err(error) = result {
+            counters.unreadable.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%error, "a record cannot be read");
+            *slot = None;
+        }
+    }
+}

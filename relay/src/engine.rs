@@ -1,0 +1,366 @@
+//! Joins the deciders of a relay: the gate says who asks, residency when, the switch where to.
+//!
+//! Decides nothing of its own but which error a refusal becomes, in one place. No socket and no clock: everything that a
+//! relay does is a function of what is put in here, so that tests and fuzzers drive it as the packet thread does.
+
+use std::collections::VecDeque;
+
+use tandem_core::limits::{self, ANSWER_LEN_MAX, HEADROOM, TAILROOM};
+use tandem_core::residency::{self, Residency};
+use tandem_core::switch::{self, Egress, Slot, Source, Switch, Verdict};
+use tandem_core::topology::{Attachment, AttachmentCommand, Refusal};
+use tandem_core::turn::{Answer, Ask, Decision, Gate, Problem, Proven};
+use tandem_wire::id::{CallId, LegId, RelayId, Revision, VirtualAddr};
+use tandem_wire::units::{Mono, Now, Span};
+
+/// What is held while a call is loading.
+#[derive(Debug, Clone)]
+pub struct Held(HeldKind);
+
+#[derive(Debug, Clone)]
+enum HeldKind {
+    Request { proven: Proven, source: Source },
+    Packet { source: Source, bytes: Box<[u8]> },
+}
+
+/// An answer that waits until what it says is durable.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    proven: Proven,
+    source: Source,
+    promise: Promise,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Promise {
+    Allocation { lifetime: Span },
+    Channel,
+}
+
+/// What the store says. Only the variants that speak of the store are meant; the engine makes the others itself.
+pub type StoreEvent = residency::Input<Held, Pending>;
+
+/// What the engine wants done.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Send this answer.
+    Answer {
+        /// To whom.
+        to: Egress,
+        /// Its bytes are the first `len` of these.
+        bytes: [u8; ANSWER_LEN_MAX],
+        /// How long it is.
+        len: usize,
+    },
+    /// Send this packet, which was held.
+    Packet {
+        /// To whom.
+        to: Egress,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Ask the store for this call.
+    Load {
+        /// The call.
+        call: CallId,
+    },
+    /// Write this record, if the stored one still has that revision.
+    Write {
+        /// The call.
+        call: CallId,
+        /// The leg.
+        leg: LegId,
+        /// The record.
+        attachment: Attachment,
+        /// What it is based on.
+        based_on: Revision,
+    },
+}
+
+/// A relay without its socket.
+///
+/// Drive it so: [`Engine::expire`] when [`Engine::next_deadline`] has come, then [`Engine::datagram`] and
+/// [`Engine::store`], then [`Engine::poll`] until `None`.
+#[derive(Debug)]
+pub struct Engine {
+    gate: Gate,
+    switch: Switch,
+    residency: Residency<Held, Pending>,
+    outputs: VecDeque<Output>,
+}
+
+impl Engine {
+    /// A relay that holds nothing yet; `seed` keys its tables and should be random.
+    #[must_use]
+    pub fn new(relay: RelayId, gate: Gate, seed: u64) -> Self {
+        Self { gate, switch: Switch::new(seed), residency: Residency::new(relay, seed), outputs: VecDeque::new() }
+    }
+
+    /// Whether the records of this relay's calls are still being listed.
+    #[must_use]
+    pub const fn restoring(&self) -> bool {
+        self.residency.restoring()
+    }
+
+    /// The gate, for its counters.
+    #[must_use]
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The forwarding table, for its counters and gauges.
+    #[must_use]
+    pub const fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// The calls in memory, for their counters and gauges.
+    #[must_use]
+    pub const fn residency(&self) -> &Residency<Held, Pending> {
+        &self.residency
+    }
+
+    /// Decides about one datagram. What it gives back is to be sent from the slot, as the slot is now.
+    pub fn datagram(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Option<Egress> {
+        match self.switch.datagram(source, slot) {
+            Verdict::Forward(to) => Some(to.into()),
+            Verdict::Drop => None,
+            Verdict::Request => self.request(now, source, slot),
+            Verdict::UnknownSource => {
+                if self.residency.restoring() {
+                    let held = Held::packet(source, slot);
+                    self.tell(now, residency::Input::Stray { held });
+                }
+                None
+            }
+            Verdict::UnknownChannel(owner) => {
+                if self.residency.doubts(now, owner.call) {
+                    let held = Held::packet(source, slot);
+                    self.tell(now, residency::Input::Doubt { call: owner.call, held });
+                }
+                None
+            }
+        }
+    }
+
+    fn request(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Option<Egress> {
+        let mut answer = [0; ANSWER_LEN_MAX];
+        match self.gate.decide(now, source.client, slot.datagram(), &mut answer) {
+            Decision::Silence(_) => None,
+            Decision::Answer(len) => {
+                // In the slot that the request came in: a flood of requests costs no memory.
+                slot.buffer.get_mut(slot.start..slot.start + len)?.copy_from_slice(answer.get(..len)?);
+                slot.len = len;
+                Some(source.reply())
+            }
+            Decision::Proven(proven) => {
+                let held = Held(HeldKind::Request { proven, source });
+                self.tell(now, residency::Input::Ask { call: proven.ticket.call, held });
+                None
+            }
+        }
+    }
+
+    /// Takes in what the store says.
+    pub fn store(&mut self, now: Now, event: StoreEvent) {
+        self.tell(now, event);
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        match (self.residency.next_deadline(), self.switch.next_deadline()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn expire(&mut self, now: Now) {
+        self.residency.expire(now);
+        self.switch.expire(now);
+        self.pump(now);
+    }
+
+    /// Gives out what is to be done, oldest first.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn tell(&mut self, now: Now, input: StoreEvent) {
+        // Only commands are refused, and those are told in `command`.
+        let _ = self.residency.handle(now, input);
+        self.pump(now);
+    }
+
+    /// Carries what one decider says to the next until none has anything to say.
+    fn pump(&mut self, now: Now) {
+        loop {
+            if let Some(output) = self.residency.poll() {
+                self.carry(now, output);
+            } else if let Some(output) = self.switch.poll() {
+                // Evicted or expired: its record is to say so too. Nobody waits for it.
+                let (switch::Output::Evicted { owner, source } | switch::Output::Expired { owner, source }) = output;
+                let command = AttachmentCommand::Detach { transport: source.transport, client: source.client };
+                let _ = self.command(now, owner.call, owner.leg, command, None);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn carry(&mut self, now: Now, output: residency::Output<Held, Pending>) {
+        use residency::Output as From;
+        match output {
+            From::Load { call } => self.outputs.push_back(Output::Load { call }),
+            From::Write { call, leg, attachment, based_on } => {
+                self.outputs.push_back(Output::Write { call, leg, attachment, based_on });
+            }
+            From::Serve { call, held: Held(HeldKind::Request { proven, source }) } => {
+                self.serve(now, call, proven, source);
+            }
+            From::Refuse { held: Held(HeldKind::Request { proven, source }) } => {
+                let code = if matches!(proven.ask, Ok(Ask::Allocate { .. })) { 403 } else { 437 };
+                self.answer(&proven, source, Answer::Refused(Problem::new(code)));
+            }
+            From::Retry { held: Held(HeldKind::Packet { source, bytes }) } => self.retry(source, &bytes),
+            // A packet is neither served nor refused, and a request is not looked at twice.
+            From::Serve { .. } | From::Refuse { .. } | From::Retry { .. } => {}
+            From::Attach { call, leg } => {
+                if let Some(attachment) = self.residency.attachment(call, leg) {
+                    // A full table is counted there; the leg's other allocations are in.
+                    let _ = self.switch.handle(now, switch::Input::Attach { call, leg, attachment });
+                }
+            }
+            From::Detach { call, leg } => _ = self.switch.handle(now, switch::Input::Detach { call, leg }),
+            From::Forget { call } => _ = self.switch.handle(now, switch::Input::Forget { call }),
+            From::Answer { answer, durable: _ } => self.keep_promise(now, &answer),
+        }
+    }
+
+    /// Answers a request whose call is current.
+    fn serve(&mut self, now: Now, call: CallId, proven: Proven, source: Source) {
+        let leg = proven.ticket.leg;
+        if self.residency.admits(call, leg).is_err() {
+            return self.answer(&proven, source, Answer::Refused(Problem::new(403)));
+        }
+        let answer = match proven.ask {
+            Err(problem) => Err(problem),
+            Ok(Ask::Allocate { lifetime }) => self.allocate(now, call, proven, source, lifetime),
+            Ok(Ask::Refresh { lifetime }) => self.owns(call, leg, source).map(|()| {
+                if lifetime == Span::ZERO {
+                    let command = AttachmentCommand::Detach { transport: source.transport, client: source.client };
+                    let _ = self.command(now, call, leg, command, None);
+                } else {
+                    let _ = self.switch.handle(now, switch::Input::Refresh { source, lifetime });
+                }
+                Some(Answer::Refreshed { lifetime })
+            }),
+            Ok(Ask::CreatePermission) => self.owns(call, leg, source).map(|()| Some(Answer::Done)),
+            Ok(Ask::ChannelBind(binding)) => self.owns(call, leg, source).and_then(|()| {
+                let command =
+                    AttachmentCommand::BindChannel { transport: source.transport, client: source.client, binding };
+                let pending = Pending { proven, source, promise: Promise::Channel };
+                self.command(now, call, leg, command, Some(pending)).map(|()| None).map_err(problem_of)
+            }),
+        };
+        match answer {
+            Ok(Some(answer)) => self.answer(&proven, source, answer),
+            Ok(None) => {}
+            Err(problem) => self.answer(&proven, source, Answer::Refused(problem)),
+        }
+    }
+
+    fn allocate(
+        &mut self,
+        now: Now,
+        call: CallId,
+        proven: Proven,
+        source: Source,
+        lifetime: Span,
+    ) -> Result<Option<Answer>, Problem> {
+        if self.switch.owner(source).is_none() && self.switch.allocations() >= limits::ALLOCATIONS_PER_RELAY {
+            return Err(Problem::new(508));
+        }
+        let command = AttachmentCommand::Attach { transport: source.transport, client: source.client };
+        let pending = Pending { proven, source, promise: Promise::Allocation { lifetime } };
+        self.command(now, call, proven.ticket.leg, command, Some(pending)).map_err(problem_of)?;
+        Ok(None)
+    }
+
+    /// Whether the allocation on this address is this leg's (RFC 8656 sections 5 and 7.3).
+    fn owns(&self, call: CallId, leg: LegId, source: Source) -> Result<(), Problem> {
+        match self.switch.owner(source) {
+            None => Err(Problem::new(437)),
+            Some(owner) if owner.call == call && owner.leg == leg => Ok(()),
+            Some(_) => Err(Problem::new(441)),
+        }
+    }
+
+    fn command(
+        &mut self,
+        now: Now,
+        call: CallId,
+        leg: LegId,
+        command: AttachmentCommand,
+        answer: Option<Pending>,
+    ) -> Result<(), Refusal> {
+        self.residency.handle(now, residency::Input::Command { call, leg, command, answer })
+    }
+
+    fn keep_promise(&mut self, now: Now, pending: &Pending) {
+        let Pending { proven, source, promise } = pending;
+        let ticket = proven.ticket;
+        let answer = match *promise {
+            Promise::Channel => Answer::Done,
+            Promise::Allocation { lifetime } => {
+                let attachment = self.residency.attachment(ticket.call, ticket.leg);
+                let Some(allocation) = attachment.and_then(|a| a.find(source.transport, source.client)) else {
+                    // Evicted while it was being written: somebody else has this address now.
+                    return;
+                };
+                let relayed = VirtualAddr::of(ticket.leg, allocation.a);
+                let _ = self.switch.handle(now, switch::Input::Refresh { source: *source, lifetime });
+                Answer::Allocated { relayed, lifetime }
+            }
+        };
+        self.answer(proven, *source, answer);
+    }
+
+    fn answer(&mut self, proven: &Proven, source: Source, answer: Answer) {
+        let mut bytes = [0; ANSWER_LEN_MAX];
+        // The buffer is as long as the longest answer, by its limit.
+        if let Ok(len) = proven.answer(source.client, answer, &mut bytes) {
+            self.outputs.push_back(Output::Answer { to: source.reply(), bytes, len });
+        }
+    }
+
+    fn retry(&mut self, source: Source, bytes: &[u8]) {
+        let mut buffer = vec![0; HEADROOM + bytes.len() + TAILROOM];
+        if let Some(room) = buffer.get_mut(HEADROOM..HEADROOM + bytes.len()) {
+            room.copy_from_slice(bytes);
+        }
+        let mut slot = Slot { buffer: &mut buffer, start: HEADROOM, len: bytes.len() };
+        if let Verdict::Forward(to) = self.switch.datagram(source, &mut slot) {
+            let bytes = slot.datagram().to_vec();
+            self.outputs.push_back(Output::Packet { to: to.into(), bytes });
+        }
+    }
+}
+
+impl Held {
+    fn packet(source: Source, slot: &Slot<'_>) -> Self {
+        Self(HeldKind::Packet { source, bytes: slot.datagram().into() })
+    }
+}
+
+/// The error that a refusal becomes on the wire (RFC 8656 section 19).
+const fn problem_of(refusal: Refusal) -> Problem {
+    Problem::new(match refusal {
+        Refusal::CallEnded | Refusal::UnknownLeg | Refusal::CallExists | Refusal::GroupSize => 403,
+        Refusal::UnknownAllocation => 437,
+        Refusal::AllocationQuota => 486,
+        Refusal::ChannelQuota => 508,
+        Refusal::ChannelConflict | Refusal::ChannelRange => 400,
+    })
+}

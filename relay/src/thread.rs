@@ -1,0 +1,163 @@
+//! The packet thread: one socket, one engine, no lock.
+//!
+//! Decides only in which order things are done: what is due, what the store said, what arrived; then everything that
+//! follows from it is sent at once. Leaves the store to the control task, which it talks to over two bounded queues.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tandem_core::residency;
+use tandem_core::switch::Source;
+use tandem_core::topology::Transport;
+use tandem_net::batch::Batch;
+use tandem_net::clock;
+use tandem_net::socket::{Socket, Waker};
+use tandem_wire::units::{Mono, Now, Span};
+use tokio::sync::mpsc;
+
+use crate::control::Request;
+use crate::engine::{Engine, Output, StoreEvent};
+use crate::limits;
+use crate::metrics::Published;
+
+/// What the thread shares with the rest of the process.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Ends the thread, with a wake after it.
+    pub(crate) stop: AtomicBool,
+    /// The engine has restored, and serves.
+    pub(crate) serving: tokio::sync::watch::Sender<bool>,
+    /// The totals, for whoever scrapes them.
+    pub(crate) published: Published,
+}
+
+/// Everything that the packet thread owns.
+pub(crate) struct PacketThread {
+    pub(crate) socket: Socket,
+    pub(crate) waker: Waker,
+    pub(crate) engine: Engine,
+    pub(crate) events: mpsc::Receiver<StoreEvent>,
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Counted by the thread itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counters {
+    /// Requests to the store that found the queue to the control task full: taken as "the store is away".
+    pub(crate) requests_over_cap: u64,
+    /// Panics of the engine. Each cost the one datagram or event that it happened on.
+    pub(crate) panics: u64,
+}
+
+impl PacketThread {
+    /// Runs until it is stopped.
+    pub(crate) fn run(mut self) {
+        let mut batch = Batch::new(&self.socket);
+        let mut counters = Counters::default();
+        let mut published = Mono::default();
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let received = batch.receive(&self.socket);
+            let now = clock::now();
+            if self.engine.next_deadline().is_some_and(|at| at <= now.mono) {
+                guard(&mut counters, || self.engine.expire(now));
+            }
+            let told = self.take_events(now, &mut counters);
+            let engine = &mut self.engine;
+            batch.for_each(|client, slot| {
+                let source = Source { client, transport: Transport::Udp };
+                guard(&mut counters, || engine.datagram(now, source, slot)).flatten()
+            });
+            self.carry_out(now, &mut batch, &mut counters);
+            batch.flush(&self.socket);
+            if now.mono.since(published) >= limits::PUBLISH_EVERY {
+                published = now.mono;
+                self.shared.published.publish(&self.engine, &batch, counters);
+            }
+            if received == 0 && told == 0 {
+                self.wait(now, published);
+            }
+        }
+        self.shared.published.publish(&self.engine, &batch, counters);
+    }
+
+    /// Takes in what the store said; a few at a time, so that packets do not wait for a restore.
+    fn take_events(&mut self, now: Now, counters: &mut Counters) -> usize {
+        let mut told = 0;
+        while told < limits::EVENTS_PER_BATCH {
+            let Ok(event) = self.events.try_recv() else { break };
+            guard(counters, || self.engine.store(now, event));
+            told += 1;
+        }
+        if told > 0 {
+            let serving = !self.engine.restoring();
+            self.shared.serving.send_if_modified(|was| {
+                // A later restore does not make a relay unready: it serves what it holds meanwhile.
+                let changed = serving && !*was;
+                *was |= serving;
+                changed
+            });
+        }
+        told
+    }
+
+    /// Does what the engine wants done.
+    fn carry_out(&mut self, now: Now, batch: &mut Batch, counters: &mut Counters) {
+        while let Some(output) = self.engine.poll() {
+            let request = match output {
+                Output::Answer { to, bytes, len } => {
+                    batch.push(to, bytes.get(..len).unwrap_or(&[]));
+                    continue;
+                }
+                Output::Packet { to, bytes } => {
+                    batch.push(to, &bytes);
+                    continue;
+                }
+                Output::Load { call } => Request::Load { call },
+                Output::Write { call, leg, attachment, based_on } => Request::Write { call, leg, attachment, based_on },
+            };
+            if let Err(refused) = self.requests.try_send(request) {
+                counters.requests_over_cap += 1;
+                let event = match refused.into_inner() {
+                    Request::Load { call } => residency::Input::LoadFailed { call },
+                    Request::Write { call, leg, .. } => residency::Input::WriteAway { call, leg },
+                };
+                self.engine.store(now, event);
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&self, now: Now, published: Mono) {
+        let due = self.engine.next_deadline().map_or(Span::from_secs(60), |at| at.since(now.mono));
+        let publish = published.after(limits::PUBLISH_EVERY).since(now.mono);
+        // An error here would be one of our own making; the loop would then spin, which is slow but right.
+        let _ = self.socket.wait(&self.waker, Some(due.min(publish).to_std()));
+        self.waker.reset();
+    }
+}
+
+/// Runs `act`; if it panics, what it was about is lost, and the relay goes on (attack X04). The state that it leaves is
+/// that of a call or two: what is wrong in it is put right by the next load, and the count of panics raises an alarm.
+fn guard<T>(counters: &mut Counters, act: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(act));
+    if result.is_err() {
+        counters.panics += 1;
+    }
+    result.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::unwrap_used, reason = "the panic is the point")]
+    fn a_panic_costs_what_it_happened_on_and_nothing_else() {
+        let mut counters = Counters::default();
+        assert_eq!(guard(&mut counters, || None::<u8>.unwrap()), None);
+        assert_eq!(guard(&mut counters, || 7), Some(7));
+        assert_eq!(counters.panics, 1);
+    }
+}
