@@ -224,7 +224,7 @@ async fn follow_from(
                 match changes.next().await {
                     Some(Ok(change)) => {
                         wait = limits::RESTORE_RETRY;
-                        at = change.revision();
+                        at = change.revision;
                         if let Some(event) = event_of(change, counters) {
                             events.tell(event).await?;
                         }
@@ -249,8 +249,7 @@ async fn follow_from(
 }
 
 fn event_of(change: Event, counters: &Counters) -> Option<StoreEvent> {
-    let revision = change.revision();
-    let (key, value) = change.into_parts();
+    let Event { key, revision, value } = change;
     let unreadable = |error: RecordError| {
         counters.unreadable.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "a record cannot be read");
@@ -285,12 +284,9 @@ impl Snapshots {
     }
 
     fn take(&mut self, entry: Entry, counters: &Counters) {
-        let call = match entry.key {
-            Key::Call(call) | Key::Attachment(call, _) => call,
-        };
         let slot = self
             .calls
-            .entry(call)
+            .entry(entry.key.call())
             .or_insert_with(|| Some(Snapshot { at: self.at, call: None, legs: Vec::new() }));
         let Some(snapshot) = slot else { return };
         let result = match entry.key {

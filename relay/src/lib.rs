@@ -3,4 +3,168 @@
 //! Decides nothing: joins the deciders of `tandem-core` ([`engine`]) and gives them a socket, a store and a clock. Keeps
 //! nothing on disk.
 
+mod control;
 pub mod engine;
+pub mod limits;
+pub mod metrics;
+mod thread;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tandem_core::turn::{Gate, GateError};
+use tandem_net::socket::{Socket, Waker};
+use tandem_state_client::{BucketSet, Store};
+use tandem_wire::id::{PopId, RelayId};
+use tandem_wire::redact::Secret;
+use tokio::sync::{mpsc, watch};
+
+use control::Control;
+use engine::Engine;
+use metrics::{Published, Totals};
+use thread::{PacketThread, Shared};
+
+/// What a relay must be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The UDP address to serve TURN on. A wildcard answers from whatever address the system routes by: name one.
+    pub listen: SocketAddr,
+    /// The PoP whose calls it serves.
+    pub pop: PopId,
+    /// Which relay of the PoP it is.
+    pub relay: RelayId,
+    /// The TURN realm, 1 to 4 bytes.
+    pub realm: String,
+    /// The secret that all relays of the PoP share; nonces come from it.
+    pub pop_secret: Secret,
+    /// The keys that tickets are verified with: up to 8, by their id 0..=7.
+    pub ticket_keys: Vec<(u8, Secret)>,
+}
+
+/// Why a relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The config cannot stand.
+    #[error("the config of the relay: {0}")]
+    Config(#[from] GateError),
+    /// The port cannot be had.
+    #[error("the address of the relay cannot be bound")]
+    Bind(#[source] io::Error),
+    /// The system refuses a thread, a descriptor or random numbers.
+    #[error("the system refuses what the relay needs")]
+    System(#[source] io::Error),
+}
+
+impl Config {
+    /// Whether the config can stand, without binding anything.
+    ///
+    /// # Errors
+    /// The [`GateError`] that names what cannot.
+    pub fn check(&self) -> Result<(), GateError> {
+        self.gate(0).map(|_| ())
+    }
+
+    fn gate(&self, seed: u64) -> Result<Gate, GateError> {
+        let keys = self.ticket_keys.iter().map(|(kid, secret)| (*kid, secret));
+        Gate::new(self.pop, &self.realm, &self.pop_secret, keys, seed)
+    }
+}
+
+/// A running relay. Dropping it stops it.
+#[derive(Debug)]
+pub struct Relay {
+    local: SocketAddr,
+    waker: Waker,
+    shared: Arc<Shared>,
+    control_counters: Arc<control::Counters>,
+    serving: watch::Receiver<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Binds the address and starts to restore from `store`. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing runs.
+    pub fn start(config: &Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let seed = getrandom::u64().map_err(|error| StartError::System(io::Error::other(error)))?;
+        let gate = config.gate(seed)?;
+        let socket = Socket::bind(config.listen).map_err(StartError::Bind)?;
+        let waker = Waker::new().map_err(StartError::System)?;
+        let local = socket.local_addr();
+        let (event_sender, events) = mpsc::channel(limits::EVENTS);
+        let (requests, request_receiver) = mpsc::channel(limits::REQUESTS);
+        let (serving_sender, serving) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            serving: serving_sender,
+            published: Published::default(),
+        });
+        let packets = PacketThread {
+            socket,
+            waker: waker.clone(),
+            engine: Engine::new(config.relay, gate, seed),
+            events,
+            requests,
+            shared: Arc::clone(&shared),
+        };
+        let thread = std::thread::Builder::new()
+            .name("packets".to_owned())
+            .spawn(|| packets.run())
+            .map_err(StartError::System)?;
+        let control_counters = Arc::new(control::Counters::default());
+        let control = Control {
+            store,
+            buckets: BucketSet::all(),
+            events: event_sender,
+            waker: waker.clone(),
+            requests: request_receiver,
+            counters: Arc::clone(&control_counters),
+        };
+        tokio::spawn(control.run());
+        Ok(Self { local, waker, shared, control_counters, serving, thread: Some(thread) })
+    }
+
+    /// The address that it serves on, with the port that was given if it was 0.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits until it has restored and serves; `false` if it ended before that.
+    pub async fn ready(&self) -> bool {
+        self.serving.clone().wait_for(|serving| *serving).await.is_ok()
+    }
+
+    /// Whether the packet thread runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// What it counts and holds, not older than [`limits::PUBLISH_EVERY`].
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.shared.published.totals()
+    }
+
+    /// Lists read, answers that the store owed, and records that could not be read.
+    #[must_use]
+    pub fn store_totals(&self) -> [u64; 3] {
+        let c = &self.control_counters;
+        [&c.restores, &c.away, &c.unreadable].map(|counter| counter.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            // It ends at its next turn; a panic of it was counted when it happened.
+            let _ = thread.join();
+        }
+    }
+}

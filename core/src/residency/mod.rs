@@ -287,6 +287,12 @@ impl<H, A: Clone> Residency<H, A> {
         self.calls.get(&call).and_then(Resident::record).ok_or(Refusal::CallEnded)?.admits(leg)
     }
 
+    /// Whether a packet that its call's record does not explain would be held now: only then is it worth copying.
+    #[must_use]
+    pub fn doubts(&self, now: Now, call: CallId) -> bool {
+        self.calls.get(&call).is_some_and(|resident| resident.doubts(now.mono))
+    }
+
     /// Takes an input in.
     ///
     /// # Errors

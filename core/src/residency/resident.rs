@@ -95,17 +95,25 @@ impl<H, A: Clone> Resident<H, A> {
         }
     }
 
-    pub(super) fn doubt(&mut self, now: Mono, held: H, shared: &mut Shared<H, A>) {
-        let soon = self.reread.is_some_and(|at| now.since(at) < limits::REREAD_AFTER);
+    /// Whether a packet that the record does not explain is held: while the store is being asked, and once a second.
+    pub(super) fn doubts(&self, now: Mono) -> bool {
         match self.phase {
-            Phase::Current if self.load == Load::Idle && soon => {}
-            Phase::Current if self.load == Load::Idle => {
-                self.reread = Some(now);
-                self.hold(now, Held::Doubted(held), shared);
-                self.load(shared);
+            Phase::Ended { .. } => false,
+            Phase::Loading => true,
+            Phase::Current => {
+                self.load != Load::Idle || self.reread.is_none_or(|at| now.since(at) >= limits::REREAD_AFTER)
             }
-            Phase::Current | Phase::Loading => self.hold(now, Held::Doubted(held), shared),
-            Phase::Ended { .. } => {}
+        }
+    }
+
+    pub(super) fn doubt(&mut self, now: Mono, held: H, shared: &mut Shared<H, A>) {
+        if !self.doubts(now) {
+            return;
+        }
+        self.hold(now, Held::Doubted(held), shared);
+        if self.phase == Phase::Current && self.load == Load::Idle {
+            self.reread = Some(now);
+            self.load(shared);
         }
     }
 

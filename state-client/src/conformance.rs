@@ -1,0 +1,404 @@
+//! The suite that every store must pass, whatever it stands on and whatever lies between.
+//!
+//! Each check is a sentence, and uses calls of its own, so that all of them run on one store, one after another or at
+//! once. A check that fails panics with what it found.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "this is a test, kept where all can run it")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tandem_core::topology::{
+    Attachment, AttachmentCommand, Call, CallCommand, CallKind, EndReason, Transport,
+};
+use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId, Revision};
+use tandem_wire::redact::ClientAddr;
+use tandem_wire::units::Now;
+use tokio_stream::StreamExt as _;
+
+use crate::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
+use crate::{BucketSet, Change, Command, Event, Key, Listing, Op, Store, StoreError, Watch};
+
+/// The PoP that the store under test must be of.
+pub const POP: PopId = PopId(1);
+
+/// How long a check waits for something that must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Subject = Arc<dyn Store>;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// A call that no other check has, in a bucket of its own.
+fn new_call() -> CallId {
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    CallId::new(POP, BucketId((n * 7 % 60_000) as u16), u128::from(n) << 32 | 0xc0_ffee)
+}
+
+fn leg(n: u16) -> LegId {
+    LegId::new(n).unwrap()
+}
+
+fn put(key: Key, based_on: Revision, value: &[u8]) -> Op {
+    Op { key, based_on, change: Change::Put(value.to_vec()) }
+}
+
+fn delete(key: Key, based_on: Revision) -> Op {
+    Op { key, based_on, change: Change::Delete }
+}
+
+async fn commit(store: &Subject, ops: Vec<Op>) -> Result<Revision, StoreError> {
+    store.commit(Command { ops }).await
+}
+
+fn values(listing: &Listing) -> BTreeMap<Key, Vec<u8>> {
+    listing.entries.iter().map(|entry| (entry.key, entry.value.clone())).collect()
+}
+
+async fn next(watch: &mut Watch) -> Result<Event, StoreError> {
+    let next = tokio::time::timeout(PATIENCE, watch.next()).await;
+    next.unwrap_or_else(|_| panic!("a change did not come")).unwrap_or_else(|| panic!("the watch ended"))
+}
+
+/// Runs every check on one store.
+///
+/// # Panics
+/// With what a check found.
+pub async fn every_check(store: Subject) {
+    a_record_is_created_once(&store).await;
+    a_stale_command_does_nothing_and_says_which_record(&store).await;
+    a_command_happens_all_or_not_at_all(&store).await;
+    what_was_removed_can_be_created_again(&store).await;
+    a_load_sees_what_was_committed_and_only_its_call(&store).await;
+    a_restore_has_exactly_its_buckets(&store).await;
+    commands_that_cannot_be_right_are_refused(&store).await;
+    a_watch_gives_every_change_after_its_revision_once_and_in_order(&store).await;
+    a_watch_sees_only_its_buckets_and_whole_commands(&store).await;
+    a_watch_from_where_a_restore_was_misses_nothing(&store).await;
+    a_watch_of_a_revision_that_is_not_kept_or_not_there_is_compacted(&store).await;
+    an_address_is_found_while_its_leg_is_attached_there(&store).await;
+    an_address_belongs_to_whoever_attached_last(&store).await;
+    a_record_that_cannot_be_read_hinders_nothing(&store).await;
+    of_many_writers_on_one_record_each_step_has_one_winner(&store).await;
+}
+
+async fn a_record_is_created_once(store: &Subject) {
+    let key = Key::Call(new_call());
+    let revision = commit(store, vec![put(key, Revision::ZERO, b"1")]).await.unwrap();
+    assert!(revision > Revision::ZERO);
+    assert_eq!(commit(store, vec![put(key, Revision::ZERO, b"2")]).await, Err(StoreError::Stale { key }));
+    let later = commit(store, vec![put(key, revision, b"2")]).await.unwrap();
+    assert!(later > revision, "revisions grow");
+}
+
+async fn a_stale_command_does_nothing_and_says_which_record(store: &Subject) {
+    let call = new_call();
+    let (one, two) = (Key::Call(call), Key::Attachment(call, leg(1)));
+    let revision = commit(store, vec![put(one, Revision::ZERO, b"a")]).await.unwrap();
+    let stale = vec![put(one, revision, b"b"), put(two, revision, b"b")];
+    assert_eq!(commit(store, stale).await, Err(StoreError::Stale { key: two }));
+    assert_eq!(values(&store.load(call).await.unwrap()), BTreeMap::from([(one, b"a".to_vec())]));
+    // Many at once, so that they share a batch: the stale ones fail alone.
+    let calls: Vec<CallId> = (0..40).map(|_| new_call()).collect();
+    let results = all(calls.iter().enumerate().map(|(n, call)| {
+        let based_on = if n % 2 == 0 { Revision::ZERO } else { Revision(1) };
+        let (store, key) = (Arc::clone(store), Key::Call(*call));
+        async move { commit(&store, vec![put(key, based_on, b"x")]).await }
+    }))
+    .await;
+    for (n, result) in results.iter().enumerate() {
+        assert_eq!(result.is_ok(), n % 2 == 0, "{result:?}");
+    }
+}
+
+/// Runs futures side by side and gives their results in order.
+async fn all<F: Future<Output = T> + Send + 'static, T: Send + 'static>(futures: impl Iterator<Item = F>) -> Vec<T> {
+    let tasks: Vec<_> = futures.map(tokio::spawn).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+async fn a_command_happens_all_or_not_at_all(store: &Subject) {
+    let call = new_call();
+    let keys: Vec<Key> = (1..OPS_PER_COMMAND as u16).map(|n| Key::Attachment(call, leg(n))).collect();
+    let mut ops: Vec<Op> = keys.iter().map(|key| put(*key, Revision::ZERO, b"v")).collect();
+    ops.push(put(Key::Call(call), Revision::ZERO, b"c"));
+    let revision = commit(store, ops).await.unwrap();
+    let listing = store.load(call).await.unwrap();
+    assert_eq!(listing.entries.len(), OPS_PER_COMMAND);
+    assert!(listing.entries.iter().all(|entry| entry.revision == revision));
+    assert!(listing.revision >= revision);
+    let mut ops: Vec<Op> = keys.iter().map(|key| delete(*key, revision)).collect();
+    ops.push(put(Key::Call(call), Revision(revision.0 - 1), b"d"));
+    assert!(commit(store, ops).await.is_err());
+    assert_eq!(store.load(call).await.unwrap().entries.len(), OPS_PER_COMMAND);
+}
+
+async fn what_was_removed_can_be_created_again(store: &Subject) {
+    let call = new_call();
+    let key = Key::Call(call);
+    let revision = commit(store, vec![put(key, Revision::ZERO, b"1")]).await.unwrap();
+    let removed = commit(store, vec![delete(key, revision)]).await.unwrap();
+    assert!(store.load(call).await.unwrap().entries.is_empty());
+    assert_eq!(commit(store, vec![put(key, revision, b"2")]).await, Err(StoreError::Stale { key }));
+    assert_eq!(commit(store, vec![put(key, removed, b"2")]).await, Err(StoreError::Stale { key }));
+    assert!(commit(store, vec![put(key, Revision::ZERO, b"2")]).await.unwrap() > removed);
+}
+
+async fn a_load_sees_what_was_committed_and_only_its_call(store: &Subject) {
+    let call = new_call();
+    // Neighbours in the same bucket, right before and right after.
+    let neighbours = [CallId::from_bits(call.bits() - 1), CallId::from_bits(call.bits() + 1)];
+    for neighbour in neighbours {
+        let ops = [Key::Call(neighbour), Key::Attachment(neighbour, leg(1))].map(|key| put(key, Revision::ZERO, b"n"));
+        commit(store, ops.to_vec()).await.unwrap();
+    }
+    assert!(store.load(call).await.unwrap().entries.is_empty());
+    let keys = [Key::Call(call), Key::Attachment(call, leg(1)), Key::Attachment(call, leg(64_000))];
+    let revision = commit(store, keys.map(|key| put(key, Revision::ZERO, b"v")).to_vec()).await.unwrap();
+    let listing = store.load(call).await.unwrap();
+    assert_eq!(values(&listing), keys.map(|key| (key, b"v".to_vec())).into());
+    assert!(listing.revision >= revision);
+}
+
+async fn a_restore_has_exactly_its_buckets(store: &Subject) {
+    let (inside, outside) = (new_call(), new_call());
+    for call in [inside, outside] {
+        let ops = [Key::Call(call), Key::Attachment(call, leg(2))].map(|key| put(key, Revision::ZERO, b"v"));
+        commit(store, ops.to_vec()).await.unwrap();
+    }
+    let listing = store.restore(&BucketSet::of([inside.bucket()])).await.unwrap();
+    assert!(listing.entries.iter().all(|entry| entry.key.bucket() == inside.bucket()));
+    let listed = values(&listing);
+    assert!(listed.contains_key(&Key::Call(inside)) && listed.contains_key(&Key::Attachment(inside, leg(2))));
+    assert!(store.restore(&BucketSet::none()).await.unwrap().entries.is_empty());
+    let everything = values(&store.restore(&BucketSet::all()).await.unwrap());
+    assert!(everything.contains_key(&Key::Call(outside)) && everything.contains_key(&Key::Call(inside)));
+}
+
+async fn commands_that_cannot_be_right_are_refused(store: &Subject) {
+    let call = new_call();
+    let key = Key::Call(call);
+    let other_pop = Key::Call(CallId::new(PopId(POP.0 + 1), BucketId(1), 1));
+    let too_many = (1..=OPS_PER_COMMAND as u16 + 1).map(|n| put(Key::Attachment(call, leg(n)), Revision::ZERO, b"v"));
+    for ops in [
+        Vec::new(),
+        too_many.collect(),
+        vec![put(key, Revision::ZERO, b"1"), put(key, Revision::ZERO, b"2")],
+        vec![put(key, Revision::ZERO, &vec![0; VALUE_LEN_MAX + 1])],
+        vec![put(other_pop, Revision::ZERO, b"1")],
+        vec![delete(key, Revision::ZERO)],
+    ] {
+        let result = commit(store, ops).await;
+        assert!(matches!(result, Err(StoreError::Invalid(_))), "{result:?}");
+    }
+    assert!(store.load(call).await.unwrap().entries.is_empty());
+    commit(store, vec![put(key, Revision::ZERO, &vec![0; VALUE_LEN_MAX])]).await.unwrap();
+}
+
+async fn a_watch_gives_every_change_after_its_revision_once_and_in_order(store: &Subject) {
+    let calls: Vec<CallId> = (0..8).map(|_| new_call()).collect();
+    let buckets = BucketSet::of(calls.iter().map(|call| call.bucket()));
+    let first = commit(store, vec![put(Key::Call(calls[0]), Revision::ZERO, b"before")]).await.unwrap();
+    let mut watch = store.watch(&buckets, first).await.unwrap();
+    // Each writer changes its own record a hundred times.
+    let writers = calls.clone().into_iter().enumerate().map(|(n, call)| {
+        let store = Arc::clone(store);
+        async move {
+            let key = Key::Call(call);
+            let mut at = if n == 0 { first } else { Revision::ZERO };
+            let mut written = Vec::new();
+            for step in 0..100_u32 {
+                at = commit(&store, vec![put(key, at, &step.to_be_bytes())]).await.unwrap();
+                written.push((at, key, step));
+            }
+            written
+        }
+    });
+    let mut expected: Vec<_> = all(writers).await.into_iter().flatten().collect();
+    expected.sort_unstable();
+    for (revision, key, step) in expected {
+        let event = next(&mut watch).await.unwrap();
+        assert_eq!((event.revision, event.key, event.value), (revision, key, Some(step.to_be_bytes().to_vec())));
+    }
+    // And again from the middle, all of it from what is kept.
+    let key = Key::Call(calls[0]);
+    let at = store.load(calls[0]).await.unwrap().entries[0].revision;
+    let removed = commit(store, vec![delete(key, at)]).await.unwrap();
+    let mut watch = store.watch(&buckets, at).await.unwrap();
+    loop {
+        let event = next(&mut watch).await.unwrap();
+        assert!(event.revision > at);
+        if event.key == key {
+            assert_eq!((event.revision, event.value), (removed, None));
+            break;
+        }
+    }
+}
+
+async fn a_watch_sees_only_its_buckets_and_whole_commands(store: &Subject) {
+    let (mine, other) = (new_call(), new_call());
+    let at = store.load(mine).await.unwrap().revision;
+    let mut watch = store.watch(&BucketSet::of([mine.bucket()]), at).await.unwrap();
+    commit(store, vec![put(Key::Call(other), Revision::ZERO, b"x")]).await.unwrap();
+    let keys: Vec<Key> = (1..=OPS_PER_COMMAND as u16).map(|n| Key::Attachment(mine, leg(n))).collect();
+    let ops = keys.iter().map(|key| put(*key, Revision::ZERO, b"v")).collect();
+    let revision = commit(store, ops).await.unwrap();
+    for key in keys {
+        let event = next(&mut watch).await.unwrap();
+        assert_eq!((event.key, event.revision), (key, revision));
+    }
+}
+
+async fn a_watch_from_where_a_restore_was_misses_nothing(store: &Subject) {
+    let call = new_call();
+    let buckets = BucketSet::of([call.bucket()]);
+    let key = Key::Attachment(call, leg(1));
+    let writer = {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let mut at = Revision::ZERO;
+            for step in 0..300_u32 {
+                at = commit(&store, vec![put(key, at, &step.to_be_bytes())]).await.unwrap();
+            }
+        })
+    };
+    // While it writes: what the list has and what follows from there is all of it.
+    let listing = store.restore(&buckets).await.unwrap();
+    let mut expected = match values(&listing).get(&key) {
+        Some(value) => u32::from_be_bytes(value.as_slice().try_into().unwrap()) + 1,
+        None => 0,
+    };
+    let mut watch = store.watch(&buckets, listing.revision).await.unwrap();
+    while expected < 300 {
+        let event = next(&mut watch).await.unwrap();
+        assert_eq!(event.value, Some(expected.to_be_bytes().to_vec()));
+        expected += 1;
+    }
+    writer.await.unwrap();
+}
+
+async fn a_watch_of_a_revision_that_is_not_kept_or_not_there_is_compacted(store: &Subject) {
+    for after in [Revision(1), Revision(u64::MAX)] {
+        let mut result = store.watch(&BucketSet::all(), after).await;
+        // Over a wire the error may come as the first thing of the stream.
+        if let Ok(watch) = &mut result {
+            let first = next(watch).await;
+            assert_eq!(first, Err(StoreError::Compacted), "{after:?}");
+        } else {
+            assert_eq!(result.err(), Some(StoreError::Compacted), "{after:?}");
+        }
+    }
+}
+
+fn record(call: CallId) -> Call {
+    let create = CallCommand::Create { id: call, kind: CallKind::OneToOne, legs: 2 };
+    Call::apply(None, create, Now::default()).unwrap()
+}
+
+fn attached(call: CallId, leg: LegId, clients: &[ClientAddr]) -> Vec<u8> {
+    let mut attachment = Attachment::empty(RelayId(1));
+    for client in clients {
+        let command = AttachmentCommand::Attach { transport: Transport::Udp, client: *client };
+        attachment = attachment.apply(&record(call), leg, RelayId(1), command).unwrap().unwrap();
+    }
+    attachment.to_json().unwrap()
+}
+
+fn client() -> ClientAddr {
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    ClientAddr::new(SocketAddr::from(([198, 51, (n >> 16) as u8, (n >> 8) as u8], n as u16)))
+}
+
+async fn found(store: &Subject, client: ClientAddr) -> Option<(CallId, u16, u8)> {
+    let owner = store.find_client(Transport::Udp, client).await.unwrap()?;
+    Some((owner.call, owner.leg.get(), owner.allocation.get()))
+}
+
+async fn an_address_is_found_while_its_leg_is_attached_there(store: &Subject) {
+    let call = new_call();
+    let (one, two, v6) = (client(), client(), ClientAddr::new("[2001:db8::7]:99".parse().unwrap()));
+    let (call_key, key) = (Key::Call(call), Key::Attachment(call, leg(1)));
+    assert_eq!(found(store, one).await, None);
+    let call_at = commit(store, vec![put(call_key, Revision::ZERO, &record(call).to_json().unwrap())]).await.unwrap();
+    let at = commit(store, vec![put(key, Revision::ZERO, &attached(call, leg(1), &[one, two, v6]))]).await.unwrap();
+    assert_eq!(found(store, one).await, Some((call, 1, 1)));
+    assert_eq!(found(store, two).await, Some((call, 1, 2)));
+    assert_eq!(found(store, v6).await, Some((call, 1, 3)));
+    let at = commit(store, vec![put(key, at, &attached(call, leg(1), &[two]))]).await.unwrap();
+    assert_eq!((found(store, one).await, found(store, two).await), (None, Some((call, 1, 1))));
+    let at = commit(store, vec![delete(key, at)]).await.unwrap();
+    assert_eq!(found(store, two).await, None);
+    assert!(at > call_at);
+    let at = commit(store, vec![put(key, Revision::ZERO, &attached(call, leg(1), &[two]))]).await.unwrap();
+    assert_eq!(found(store, two).await, Some((call, 1, 1)));
+    let end = CallCommand::End { reason: EndReason::Hangup };
+    let ended = Call::apply(Some(&record(call)), end, Now::default()).unwrap().to_json().unwrap();
+    commit(store, vec![put(call_key, call_at, &ended)]).await.unwrap();
+    assert_eq!(found(store, two).await, None, "an ended call has no addresses");
+    commit(store, vec![delete(key, at)]).await.unwrap();
+}
+
+async fn an_address_belongs_to_whoever_attached_last(store: &Subject) {
+    let (older, newer) = (new_call(), new_call());
+    let shared = client();
+    let mut at = Vec::new();
+    for call in [older, newer] {
+        let key = Key::Attachment(call, leg(2));
+        let ops = vec![
+            put(Key::Call(call), Revision::ZERO, &record(call).to_json().unwrap()),
+            put(key, Revision::ZERO, &attached(call, leg(2), &[shared])),
+        ];
+        at.push(commit(store, ops).await.unwrap());
+        assert_eq!(found(store, shared).await, Some((call, 2, 1)));
+    }
+    commit(store, vec![delete(Key::Attachment(older, leg(2)), at[0])]).await.unwrap();
+    assert_eq!(found(store, shared).await, Some((newer, 2, 1)), "the older one's end is not the newer one's");
+}
+
+async fn a_record_that_cannot_be_read_hinders_nothing(store: &Subject) {
+    let call = new_call();
+    let key = Key::Attachment(call, leg(1));
+    for value in [&b""[..], b"\0\xff", br#"{"v":99,"al":"from the future"}"#] {
+        let based_on = store.load(call).await.unwrap().entries.first().map_or(Revision::ZERO, |entry| entry.revision);
+        commit(store, vec![put(key, based_on, value)]).await.unwrap();
+        assert_eq!(values(&store.load(call).await.unwrap())[&key], value);
+    }
+}
+
+async fn of_many_writers_on_one_record_each_step_has_one_winner(store: &Subject) {
+    let call = new_call();
+    let key = Key::Call(call);
+    let writers = (0..10_u32).map(|writer| {
+        let store = Arc::clone(store);
+        async move {
+            let mut won = Vec::new();
+            for _ in 0..100 {
+                // Read, decide, write: what another has changed in between is refused.
+                let listing = store.load(call).await.unwrap();
+                let (based_on, count) = listing.entries.first().map_or((Revision::ZERO, 0), |entry| {
+                    (entry.revision, u32::from_be_bytes(entry.value[..4].try_into().unwrap()))
+                });
+                let value = [(count + 1).to_be_bytes(), writer.to_be_bytes()].concat();
+                match commit(&store, vec![put(key, based_on, &value)]).await {
+                    Ok(revision) => won.push((revision, count + 1)),
+                    Err(StoreError::Stale { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            won
+        }
+    });
+    let mut won: Vec<(Revision, u32)> = all(writers).await.into_iter().flatten().collect();
+    won.sort_unstable();
+    // The counter was raised by exactly one at each revision: no update was lost, none happened twice.
+    for (index, (_, count)) in won.iter().enumerate() {
+        assert_eq!(*count, index as u32 + 1);
+    }
+    assert!(!won.is_empty());
+}

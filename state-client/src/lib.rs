@@ -1,0 +1,18 @@
+//! The store as everyone sees it: keys, the trait, and the remote client.
+//!
+//! Decides what every store means. Leaves durability to `tandem-state-server`'s backends, and what the records say to
+//! `tandem-core::topology`.
+
+pub mod buckets;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod grpc;
+pub mod key;
+pub mod limits;
+pub mod store;
+
+pub use buckets::BucketSet;
+pub use grpc::RemoteStore;
+pub use key::{Key, KeyError};
+pub use store::{AllocationRef, Change, Command, Entry, Event, Listing, Op, Store, StoreError, Watch};
+pub use tandem_wire::id::Revision;

@@ -1,0 +1,163 @@
+//! The store as everyone sees it: the trait, and what goes in and out.
+//!
+//! Decides the meaning that every backend and every transport must have (the conformance suite holds them to it). Leaves
+//! durability to the backend and the wire to `grpc`.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use futures_core::Stream;
+use tandem_core::topology::Transport;
+use tandem_wire::id::{AllocationId, CallId, LegId, Revision};
+use tandem_wire::redact::ClientAddr;
+
+use crate::buckets::BucketSet;
+use crate::key::Key;
+
+/// What one operation does to its record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Writes it.
+    Put(Vec<u8>),
+    /// Removes it.
+    Delete,
+}
+
+/// One operation: refused unless the record still has the revision that it is based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// Which record.
+    pub key: Key,
+    /// The revision of the record that this was decided on; [`Revision::ZERO`]: there must be none.
+    pub based_on: Revision,
+    /// What to do.
+    pub change: Change,
+}
+
+/// Up to [`crate::limits::OPS_PER_COMMAND`] operations on different records that happen all or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Command {
+    /// The operations.
+    pub ops: Vec<Op>,
+}
+
+/// A record as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which record.
+    pub key: Key,
+    /// The revision of its last change.
+    pub revision: Revision,
+    /// Its bytes.
+    pub value: Vec<u8>,
+}
+
+/// Records, and the revision of the store that they are of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Every change up to this one is in the records; follow from here.
+    pub revision: Revision,
+    /// The records.
+    pub entries: Vec<Entry>,
+}
+
+/// One change of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Which record.
+    pub key: Key,
+    /// The revision of the change.
+    pub revision: Revision,
+    /// What it is now; `None`: removed.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Changes in the order of their revisions. Operations of one command have the same revision and come one after another.
+/// It ends with an error when it cannot go on.
+pub type Watch = Pin<Box<dyn Stream<Item = Result<Event, StoreError>> + Send>>;
+
+/// Whose an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AllocationRef {
+    /// The call.
+    pub call: CallId,
+    /// The leg.
+    pub leg: LegId,
+    /// The allocation.
+    pub allocation: AllocationId,
+}
+
+/// Why the store did not do it: whose fault it is, and whether to try again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else changed this record first: read it again, decide again. Nothing was done.
+    #[error("the record has changed since it was read")]
+    Stale {
+        /// Which of the command's records.
+        key: Key,
+    },
+    /// The store cannot be reached, or cannot write now. It may or may not have been done: try again later.
+    #[error("the store is away")]
+    Away {
+        /// When trying again makes sense, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The changes that were asked for are no longer kept: list everything, then follow from there.
+    #[error("the changes asked for are no longer kept")]
+    Compacted,
+    /// The command or the question cannot be right, whoever asks: a fault of the caller. Do not try again.
+    #[error("refused: {0}")]
+    Invalid(&'static str),
+    /// The secret is not this store's. Do not try again.
+    #[error("the store does not accept our secret")]
+    Unauthorized,
+    /// The store said something that cannot be understood: a version mismatch or worse.
+    #[error("the store's answer cannot be understood")]
+    Garbled,
+}
+
+impl StoreError {
+    /// Whether the same may work later.
+    #[must_use]
+    pub const fn is_away(&self) -> bool {
+        matches!(self, Self::Away { .. })
+    }
+}
+
+/// The store of one PoP.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Does a command. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`]; of a stale command nothing is done.
+    async fn commit(&self, command: Command) -> Result<Revision, StoreError>;
+
+    /// The records of one call.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`] and the faults.
+    async fn load(&self, call: CallId) -> Result<Listing, StoreError>;
+
+    /// All records of these buckets.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`] and the faults.
+    async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError>;
+
+    /// Every change of these buckets after `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] if they are no longer kept, [`StoreError::Away`] and the faults.
+    async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError>;
+
+    /// Whose this client address is, by the attachments that are stored.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`] and the faults.
+    async fn find_client(
+        &self,
+        transport: Transport,
+        client: ClientAddr,
+    ) -> Result<Option<AllocationRef>, StoreError>;
+}
