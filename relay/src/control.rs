@@ -11,6 +11,8 @@ use tandem_core::residency::{self, Snapshot};
 use tandem_core::topology::{Attachment, Call, RecordError};
 use tandem_net::socket::Waker;
 use tandem_state_client::{BucketSet, Change, Command, Entry, Event, Key, Op, Store, StoreError};
+use tandem_telemetry::metric::{Series, relay as metric};
+use tandem_telemetry::registry::Source;
 use tandem_wire::id::{CallId, LegId, Revision};
 use tandem_wire::units::Span;
 use tokio::sync::{Semaphore, mpsc};
@@ -35,6 +37,15 @@ pub(crate) struct Counters {
     pub(crate) away: AtomicU64,
     /// Records that could not be read: malformed, or of a newer version.
     pub(crate) unreadable: AtomicU64,
+}
+
+impl Source for Counters {
+    fn collect(&self, emit: &mut dyn FnMut(Series, u64)) {
+        let totals = [&self.restores, &self.away, &self.unreadable];
+        for (series, total) in metric::CONTROL.iter().zip(totals) {
+            emit(*series, total.load(Ordering::Relaxed));
+        }
+    }
 }
 
 /// The way to the packet thread.

@@ -6,7 +6,7 @@
 mod control;
 pub mod engine;
 pub mod limits;
-pub mod metrics;
+mod metrics;
 mod thread;
 
 use std::io;
@@ -17,13 +17,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tandem_core::turn::{Gate, GateError};
 use tandem_net::socket::{Socket, Waker};
 use tandem_state_client::{BucketSet, Store};
+use tandem_telemetry::metric::Series;
+use tandem_telemetry::metric::relay::PACKET_THREAD;
+use tandem_telemetry::registry::{CounterSet, Source};
 use tandem_wire::id::{PopId, RelayId};
 use tandem_wire::redact::Secret;
 use tokio::sync::{mpsc, watch};
 
 use control::Control;
 use engine::Engine;
-use metrics::{Published, Totals};
 use thread::{PacketThread, Shared};
 
 /// What a relay must be told.
@@ -97,17 +99,14 @@ impl Relay {
         let (event_sender, events) = mpsc::channel(limits::EVENTS);
         let (requests, request_receiver) = mpsc::channel(limits::REQUESTS);
         let (serving_sender, serving) = watch::channel(false);
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            serving: serving_sender,
-            published: Published::default(),
-        });
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), published: CounterSet::new(&PACKET_THREAD) });
         let packets = PacketThread {
             socket,
             waker: waker.clone(),
             engine: Engine::new(config.relay, gate, seed),
             events,
             requests,
+            serving: serving_sender,
             shared: Arc::clone(&shared),
         };
         let thread = std::thread::Builder::new()
@@ -138,23 +137,23 @@ impl Relay {
         self.serving.clone().wait_for(|serving| *serving).await.is_ok()
     }
 
-    /// Whether the packet thread runs.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    /// Waits until the packet thread is gone: it was told to end, or it broke.
+    pub async fn ended(&self) {
+        let mut serving = self.serving.clone();
+        // Its sender goes when the thread does.
+        while serving.changed().await.is_ok() {}
     }
 
     /// What it counts and holds, not older than [`limits::PUBLISH_EVERY`].
     #[must_use]
-    pub fn totals(&self) -> Totals {
-        self.shared.published.totals()
+    pub fn sources(&self) -> [Arc<dyn Source>; 2] {
+        [Arc::clone(&self.shared) as Arc<dyn Source>, Arc::clone(&self.control_counters) as Arc<dyn Source>]
     }
+}
 
-    /// Lists read, answers that the store owed, and records that could not be read.
-    #[must_use]
-    pub fn store_totals(&self) -> [u64; 3] {
-        let c = &self.control_counters;
-        [&c.restores, &c.away, &c.unreadable].map(|counter| counter.load(Ordering::Relaxed))
+impl Source for Shared {
+    fn collect(&self, emit: &mut dyn FnMut(Series, u64)) {
+        self.published.collect(emit);
     }
 }
 

@@ -13,23 +13,22 @@ use tandem_core::topology::Transport;
 use tandem_net::batch::Batch;
 use tandem_net::clock;
 use tandem_net::socket::{Socket, Waker};
+use tandem_telemetry::registry::CounterSet;
 use tandem_wire::units::{Mono, Now, Span};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::control::Request;
 use crate::engine::{Engine, Output, StoreEvent};
 use crate::limits;
-use crate::metrics::Published;
+use crate::metrics::{COUNT, totals};
 
 /// What the thread shares with the rest of the process.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// Ends the thread, with a wake after it.
     pub(crate) stop: AtomicBool,
-    /// The engine has restored, and serves.
-    pub(crate) serving: tokio::sync::watch::Sender<bool>,
     /// The totals, for whoever scrapes them.
-    pub(crate) published: Published,
+    pub(crate) published: CounterSet<COUNT>,
 }
 
 /// Everything that the packet thread owns.
@@ -39,6 +38,8 @@ pub(crate) struct PacketThread {
     pub(crate) engine: Engine,
     pub(crate) events: mpsc::Receiver<StoreEvent>,
     pub(crate) requests: mpsc::Sender<Request>,
+    /// The engine has restored, and serves. It ends with the thread.
+    pub(crate) serving: watch::Sender<bool>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -73,13 +74,13 @@ impl PacketThread {
             batch.flush(&self.socket);
             if now.mono.since(published) >= limits::PUBLISH_EVERY {
                 published = now.mono;
-                self.shared.published.publish(&self.engine, &batch, counters);
+                self.shared.published.publish(&totals(&self.engine, &batch, counters));
             }
             if received == 0 && told == 0 {
                 self.wait(now, published);
             }
         }
-        self.shared.published.publish(&self.engine, &batch, counters);
+        self.shared.published.publish(&totals(&self.engine, &batch, counters));
     }
 
     /// Takes in what the store said; a few at a time, so that packets do not wait for a restore.
@@ -92,7 +93,7 @@ impl PacketThread {
         }
         if told > 0 {
             let serving = !self.engine.restoring();
-            self.shared.serving.send_if_modified(|was| {
+            self.serving.send_if_modified(|was| {
                 // A later restore does not make a relay unready: it serves what it holds meanwhile.
                 let changed = serving && !*was;
                 *was |= serving;

@@ -31,5 +31,8 @@ pub const STREAMS_PER_CONNECTION: u32 = 2_048;
 pub const HEADER_LIST_MAX: u32 = 8 << 10;
 /// Streams that were reset before they were served (attack S01, CVE-2023-44487).
 pub const PENDING_RESETS: usize = 20;
+/// Streams of one connection that we may have to reset for what was sent on them (attack S02, CVE-2025-8671): h2's own
+/// default, which tonic takes away unless it is told.
+pub const LOCAL_RESETS: usize = 1_024;
 /// How soon accepting is tried again after it failed: descriptors come back when others close theirs, which nobody tells.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);

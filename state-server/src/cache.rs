@@ -53,6 +53,11 @@ impl Cache {
         self.revision
     }
 
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// Takes in what was made durable.
     pub(crate) fn apply(&mut self, command: Command, revision: Revision) {
         for op in command.ops {

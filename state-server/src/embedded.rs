@@ -6,6 +6,7 @@
 //! later than everything that was ever read from the old one: who follows it is told to list everything anew.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
@@ -103,10 +104,15 @@ impl Backend for Embedded {
     fn read_all(&mut self) -> Result<Listing, OpenError> {
         // The old one first: it holds the file's lock.
         self.state = None;
-        let database = (self.open)()?;
         let first = Revision((self.now)().as_millis().saturating_mul(1_000));
-        let revision = prepare(&database, self.pop, first, self.durability)?;
-        let entries = read_entries(&database)?;
+        // redb panics on some damage (seen with 4.6: flipped bits in the allocator's state); to us it is damage like any.
+        let read = catch_unwind(AssertUnwindSafe(|| -> Result<_, OpenError> {
+            let database = (self.open)()?;
+            let revision = prepare(&database, self.pop, first, self.durability)?;
+            let entries = read_entries(&database)?;
+            Ok((database, revision, entries))
+        }));
+        let (database, revision, entries) = read.unwrap_or_else(|_| Err(damaged("it contradicts itself")))?;
         let revisions = entries.iter().map(|entry| (entry.key, entry.revision)).collect();
         self.state = Some(State { database, revision, revisions });
         Ok(Listing { revision, entries })
@@ -114,14 +120,16 @@ impl Backend for Embedded {
 
     fn commit(&mut self, commands: &[Command]) -> Result<Vec<Result<Revision, StoreError>>, WriteError> {
         let state = self.state.as_mut().ok_or_else(|| write_error("not open"))?;
-        match state.commit(commands, self.durability) {
-            Ok(results) => Ok(results),
-            Err(error) => {
-                // redb refuses everything after a failed write: what is durable is found out by opening it again.
-                self.state = None;
-                Err(write_error(error))
-            }
-        }
+        let durability = self.durability;
+        let committed = catch_unwind(AssertUnwindSafe(|| state.commit(commands, durability)));
+        let error = match committed {
+            Ok(Ok(results)) => return Ok(results),
+            Ok(Err(error)) => write_error(error),
+            Err(_) => write_error("it contradicts itself"),
+        };
+        // redb refuses everything after a failed write: what is durable is found out by opening it again.
+        self.state = None;
+        Err(error)
     }
 
     fn batch_max(&self) -> usize {
@@ -233,3 +241,6 @@ impl State {
         Ok(results)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use tandem_state_client::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
 use tandem_state_client::{
     AllocationRef, BucketSet, Change, Command, Listing, Revision, Store, StoreError, Watch,
 };
+use tandem_telemetry::metric::{Series, state as metric};
+use tandem_telemetry::registry::Source;
 use tandem_wire::id::{CallId, PopId};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::Wall;
@@ -76,6 +78,12 @@ impl StateServer {
         self.shared.read(Cache::revision)
     }
 
+    /// What it counts, for whoever scrapes.
+    #[must_use]
+    pub fn source(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.shared) as Arc<dyn Source>
+    }
+
     fn check(&self, command: &Command) -> Result<(), StoreError> {
         if command.ops.is_empty() || command.ops.len() > OPS_PER_COMMAND {
             return Err(StoreError::Invalid("a command has 1 to 16 operations"));
@@ -99,6 +107,18 @@ impl StateServer {
             }
         }
         Ok(())
+    }
+}
+
+impl Source for Shared {
+    fn collect(&self, emit: &mut dyn FnMut(Series, u64)) {
+        let c = &self.counters;
+        let counters = [&c.committed, &c.stale, &c.batches, &c.away, &c.failures, &c.compacted];
+        let counters = counters.map(|counter| counter.load(Ordering::Relaxed));
+        let gauges = self.read(|cache| [cache.len() as u64, cache.revision().0]);
+        for (series, total) in metric::WRITER.iter().chain(&metric::CACHE).zip(counters.into_iter().chain(gauges)) {
+            emit(*series, total);
+        }
     }
 }
 

@@ -133,6 +133,7 @@ pub async fn serve<S: Store + 'static>(
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(limits::HEADER_LIST_MAX)
         .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(limits::LOCAL_RESETS))
         .http2_keepalive_interval(Some(limits::KEEP_ALIVE))
         .http2_keepalive_timeout(Some(limits::KEEP_ALIVE))
         .add_service(service)

@@ -1,0 +1,111 @@
+//! The accept loop.
+//!
+//! Decides who gets a connection and what ends the loop: being told to, and nothing else (attack S11).
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::{Router, middleware};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::allow::Networks;
+use super::{Problem, connection, guard};
+use crate::limits;
+use crate::metric::{self, Closed};
+
+/// How much a server bears.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// From where connections are taken.
+    pub from: Networks,
+    /// Connections at once. One more is closed at once.
+    pub connections: usize,
+    /// Bytes of a request line and its headers.
+    pub head_bytes: usize,
+    /// From when a head could arrive to its end; also how long a connection may idle.
+    pub header_read: Duration,
+    /// Bytes of a body. One more gets 413.
+    pub body_bytes: usize,
+    /// From the end of the head to the end of the body; then 408.
+    pub body_read: Duration,
+    /// How long a client may take no byte of an answer.
+    pub write_stall: Duration,
+    /// How long requests that run may go on after the shutdown.
+    pub drain: Duration,
+}
+
+impl Limits {
+    /// For a server on this machine's loopback that takes bodies of up to `body_bytes` on up to `connections`.
+    #[must_use]
+    pub fn new(connections: usize, body_bytes: usize) -> Self {
+        Self {
+            from: Networks::loopback(),
+            connections,
+            head_bytes: limits::HEAD_BYTES,
+            header_read: limits::HEADER_READ,
+            body_bytes,
+            body_read: limits::BODY_READ,
+            write_stall: limits::WRITE_STALL,
+            drain: limits::DRAIN,
+        }
+    }
+}
+
+/// Serves HTTP/1.1 on `listener` until `shutdown` is ready, and then until the requests that run are answered, at most
+/// for [`Limits::drain`].
+///
+/// A handler sees a request only when its body has arrived whole. A handler that panics costs its own connection. What
+/// no route takes is a [`Problem`] too.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>, limits: Limits) {
+    let router = router
+        .fallback(|| async { Problem::not_found() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(middleware::from_fn_with_state(limits.clone(), guard::guard));
+    let (closing, _) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        metric::HTTP_CONNECTIONS.set(gauge(connections.len()));
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((_, peer)) if !limits.from.contain(peer.ip()) => {
+                    metric::HTTP_CLOSED.of(Closed::NotAllowed.label()).add(1);
+                }
+                Ok(_) if connections.len() >= limits.connections => {
+                    metric::HTTP_CLOSED.of(Closed::OverCap.label()).add(1);
+                }
+                Ok((stream, _)) => {
+                    connections.spawn(connection::serve(stream, router.clone(), limits.clone(), closing.subscribe()));
+                }
+                Err(error) => {
+                    metric::HTTP_ACCEPT_ERRORS.add(1);
+                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    // A connection of ours that ends frees what another one needs.
+                    tokio::select! {
+                        () = &mut shutdown => break,
+                        Some(_) = connections.join_next() => {}
+                        () = tokio::time::sleep(limits::ACCEPT_RETRY) => {}
+                    }
+                }
+            }
+        }
+    }
+    drop(listener);
+    closing.send_replace(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain, drained).await.is_err() {
+        connections.abort_all();
+    }
+    metric::HTTP_CONNECTIONS.set(0.0);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "connections are capped far below 2^53")]
+const fn gauge(n: usize) -> f64 {
+    n as f64
+}

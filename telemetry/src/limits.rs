@@ -1,0 +1,28 @@
+//! Every bound of this crate, with its reason and its arithmetic. What is over a bound is refused and counted.
+
+use std::time::Duration;
+
+/// Connections to an admin port at once: a few scrapers, probes and people. 64 x about 20 KiB of buffers = 1.3 MiB.
+pub const ADMIN_CONNECTIONS: usize = 64;
+/// A request line and its headers. Browsers send under 4 KiB; hyper takes no less than 8 KiB.
+pub const HEAD_BYTES: usize = 16 * 1024;
+/// The body of a request to an admin port: no route there reads one.
+pub const ADMIN_BODY_BYTES: usize = 1024;
+/// From the first moment in which a head could arrive to its end; a connection between two requests is closed then too
+/// (attack S04).
+pub const HEADER_READ: Duration = Duration::from_secs(10);
+/// From the end of the head to the end of the body.
+pub const BODY_READ: Duration = Duration::from_secs(10);
+/// A client that takes not one byte for this long has gone (attack S09).
+pub const WRITE_STALL: Duration = Duration::from_secs(10);
+/// How long requests that run may go on once a server is being stopped.
+pub const DRAIN: Duration = Duration::from_secs(3);
+/// How soon accepting is tried again when the machine has no file or memory for a connection, and none of ours ended
+/// meanwhile (attack S11).
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How often histograms are folded when nobody scrapes, so that their samples do not pile up.
+pub const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// What `Retry-After` says where nobody knows better.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Longest path into a JSON body that is named in an error.
+pub const ERROR_PATH_CHARS: usize = 100;
