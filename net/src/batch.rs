@@ -8,6 +8,7 @@ use std::io;
 use tandem_core::limits::{HEADROOM, TAILROOM};
 use tandem_core::switch::{Egress, Slot};
 use tandem_wire::redact::ClientAddr;
+use tandem_wire::units::Total;
 
 use crate::socket::Socket;
 use crate::sys::{self, BATCH, Datagram, RawAddr, Received};
@@ -24,19 +25,19 @@ const COPIES_MAX: usize = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Datagrams received.
-    pub received: u64,
+    pub received: Total,
     /// Datagrams sent.
-    pub sent: u64,
+    pub sent: Total,
     /// Dropped: longer than [`DATAGRAM_MAX`].
-    pub oversized: u64,
+    pub oversized: Total,
     /// Dropped: the kernel's send buffer was full.
-    pub send_full: u64,
+    pub send_full: Total,
     /// Dropped: the kernel refused this one datagram (no route, too long, a firewall).
-    pub send_refused: u64,
+    pub send_refused: Total,
     /// Dropped: over [`COPIES_MAX`].
-    pub copies_over_cap: u64,
+    pub copies_over_cap: Total,
     /// Receiving failed for a reason other than that nothing was there.
-    pub receive_errors: u64,
+    pub receive_errors: Total,
 }
 
 #[derive(Clone, Copy)]
@@ -207,9 +208,14 @@ mod tests {
     }
 
     /// Receives until `count` datagrams were handled, echoing each with its header changed.
-    fn serve(socket: &Socket, batch: &mut Batch, count: u64, mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<Egress>) {
+    fn serve(
+        socket: &Socket,
+        batch: &mut Batch,
+        count: u64,
+        mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<Egress>,
+    ) {
         let waker = Waker::new().unwrap();
-        while batch.counters.received < count {
+        while batch.counters.received.get() < count {
             if batch.receive(socket) == 0 {
                 socket.wait(&waker, Some(Duration::from_secs(5))).unwrap();
             }
@@ -229,7 +235,7 @@ mod tests {
                 let canary = format!("canary {n} {round}");
                 peer.send_to(canary.as_bytes(), socket.local_addr()).unwrap();
             }
-            let before = batch.counters.received;
+            let before = batch.counters.received.get();
             serve(&socket, &mut batch, before + 64, |from, slot| {
                 // Every third one grows in front, every fourth one is not sent: the rows do not line up by chance.
                 let n = owners[&from.socket_addr()];
@@ -263,7 +269,7 @@ mod tests {
             seen.push(slot.len);
             None
         });
-        assert_eq!((seen, batch.counters.oversized), (vec![DATAGRAM_MAX, 0, 1], 2));
+        assert_eq!((seen, batch.counters.oversized.get()), (vec![DATAGRAM_MAX, 0, 1], 2));
     }
 
     #[test]
@@ -282,7 +288,7 @@ mod tests {
             let (len, _) = peer.recv_from(&mut buffer).unwrap();
             assert_eq!(&buffer[..len], expected);
         }
-        assert_eq!((batch.counters.sent, batch.counters.send_refused), (2, 3));
+        assert_eq!((batch.counters.sent.get(), batch.counters.send_refused.get()), (2, 3));
     }
 
     #[test]
@@ -309,7 +315,7 @@ mod tests {
         for (bind, name) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "[::1]")] {
             let peer = peer(bind);
             peer.send_to(b"hello", format!("{name}:{port}")).unwrap();
-            let before = batch.counters.received;
+            let before = batch.counters.received.get();
             serve(&socket, &mut batch, before + 1, |from, _| {
                 assert_eq!(from.socket_addr(), peer.local_addr().unwrap(), "by its plain name");
                 Some(back(from))
@@ -329,6 +335,6 @@ mod tests {
         }
         batch.flush(&socket);
         assert_eq!(batch.counters.copies_over_cap, 5);
-        assert_eq!(batch.counters.sent + batch.counters.send_full, (COPIES_MAX / 64) as u64);
+        assert_eq!(batch.counters.sent.get() + batch.counters.send_full.get(), (COPIES_MAX / 64) as u64);
     }
 }

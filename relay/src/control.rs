@@ -91,12 +91,7 @@ impl Control {
 }
 
 /// Runs loads and writes as they come, side by side.
-async fn serve(
-    store: Arc<dyn Store>,
-    mut requests: mpsc::Receiver<Request>,
-    events: Events,
-    counters: Arc<Counters>,
-) {
+async fn serve(store: Arc<dyn Store>, mut requests: mpsc::Receiver<Request>, events: Events, counters: Arc<Counters>) {
     let places = Arc::new(Semaphore::new(limits::REQUESTS_UNDER_WAY));
     while let Some(request) = requests.recv().await {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -302,8 +297,9 @@ impl Snapshots {
         let Some(snapshot) = slot else { return };
         let result = match entry.key {
             Key::Call(_) => Call::from_json(&entry.value).map(|record| snapshot.call = Some((record, entry.revision))),
-            Key::Attachment(_, leg) => Attachment::from_json(&entry.value)
-                .map(|record| snapshot.legs.push((leg, record, entry.revision))),
+            Key::Attachment(_, leg) => {
+                Attachment::from_json(&entry.value).map(|record| snapshot.legs.push((leg, record, entry.revision)))
+            }
         };
         if let Err(error) = result {
             counters.unreadable.fetch_add(1, Ordering::Relaxed);

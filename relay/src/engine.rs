@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use tandem_core::limits::{self, ANSWER_LEN_MAX, HEADROOM, TAILROOM};
 use tandem_core::residency::{self, Residency};
-use tandem_core::switch::{self, Egress, Slot, Source, Switch, Verdict};
+use tandem_core::switch::{self, Egress, Newness, Slot, Source, Switch, Verdict};
 use tandem_core::topology::{Attachment, AttachmentCommand, Refusal};
 use tandem_core::turn::{Answer, Ask, Decision, Gate, Problem, Proven};
 use tandem_wire::id::{CallId, LegId, RelayId, Revision, VirtualAddr};
@@ -202,7 +202,11 @@ impl Engine {
                 // Evicted or expired: its record is to say so too. Nobody waits for it.
                 let (switch::Output::Evicted { owner, source } | switch::Output::Expired { owner, source }) = output;
                 let command = AttachmentCommand::Detach { transport: source.transport, client: source.client };
-                let _ = self.command(now, owner.call, owner.leg, command, None);
+                let detached = self.command(now, owner.call, owner.leg, command, None);
+                if detached.is_err() && matches!(output, switch::Output::Expired { .. }) {
+                    // Its call is being read anew: say it again in a while.
+                    let _ = self.switch.handle(now, switch::Input::Refresh { source, lifetime: limits::REREAD_AFTER });
+                }
             } else {
                 return;
             }
@@ -228,8 +232,10 @@ impl Engine {
             From::Serve { .. } | From::Refuse { .. } | From::Retry { .. } => {}
             From::Attach { call, leg } => {
                 if let Some(attachment) = self.residency.attachment(call, leg) {
+                    let stored = self.residency.stored_revision(call, leg);
+                    let newness = stored.map_or(Newness::Now, Newness::Stored);
                     // A full table is counted there; the leg's other allocations are in.
-                    let _ = self.switch.handle(now, switch::Input::Attach { call, leg, attachment });
+                    let _ = self.switch.handle(now, switch::Input::Attach { call, leg, attachment, newness });
                 }
             }
             From::Detach { call, leg } => _ = self.switch.handle(now, switch::Input::Detach { call, leg }),

@@ -2,7 +2,12 @@
 //!
 //! Each check is a sentence, and uses calls of its own, so that all of them run on one store, one after another or at
 //! once. A check that fails panics with what it found.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "this is a test, kept where all can run it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "this is a test, kept where all can run it"
+)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,9 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tandem_core::topology::{
-    Attachment, AttachmentCommand, Call, CallCommand, CallKind, EndReason, Transport,
-};
+use tandem_core::topology::{Attachment, AttachmentCommand, Call, CallCommand, CallKind, EndReason, Transport};
 use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId, Revision};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::Now;

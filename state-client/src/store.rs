@@ -155,9 +155,5 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Away`] and the faults.
-    async fn find_client(
-        &self,
-        transport: Transport,
-        client: ClientAddr,
-    ) -> Result<Option<AllocationRef>, StoreError>;
+    async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError>;
 }

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tandem_core::topology::{Call, Transport};
-use tandem_state_client::{AllocationRef, BucketSet, Change, Command, Entry, Event, Key, Listing, Revision, StoreError};
+use tandem_state_client::{
+    AllocationRef, BucketSet, Change, Command, Entry, Event, Key, Listing, Revision, StoreError,
+};
 use tandem_wire::id::{BucketId, CallId, LegId, PopId};
 use tandem_wire::redact::ClientAddr;
 

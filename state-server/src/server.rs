@@ -9,9 +9,7 @@ use std::sync::{Arc, RwLock};
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
 use tandem_state_client::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
-use tandem_state_client::{
-    AllocationRef, BucketSet, Change, Command, Listing, Revision, Store, StoreError, Watch,
-};
+use tandem_state_client::{AllocationRef, BucketSet, Change, Command, Listing, Revision, Store, StoreError, Watch};
 use tandem_telemetry::metric::{Series, state as metric};
 use tandem_telemetry::registry::Source;
 use tandem_wire::id::{CallId, PopId};
@@ -156,11 +154,7 @@ impl Store for StateServer {
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
-    async fn find_client(
-        &self,
-        transport: Transport,
-        client: ClientAddr,
-    ) -> Result<Option<AllocationRef>, StoreError> {
+    async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError> {
         Ok(self.shared.read(|cache| cache.find_client(transport, client)))
     }
 }

@@ -181,7 +181,10 @@ async fn headers_that_never_end_end_the_connection() {
         std::iter::once(first).chain((0..10_000).map(move |_| frame(CONTINUATION, 0, 1, &more)))
     })
     .await;
-    assert!(ends.iter().all(|end| *end == Ended::Closed || matches!(end, Ended::GoAway(code) if *code != 0)), "{ends:?}");
+    assert!(
+        ends.iter().all(|end| *end == Ended::Closed || matches!(end, Ended::GoAway(code) if *code != 0)),
+        "{ends:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,5 +194,8 @@ async fn empty_data_without_end_ends_the_connection() {
         std::iter::once(first).chain((0..1_000_000).map(|_| frame(DATA, 0, 1, &[])))
     })
     .await;
-    assert!(ends.iter().all(|end| *end == Ended::Closed || matches!(end, Ended::GoAway(code) if *code != 0)), "{ends:?}");
+    assert!(
+        ends.iter().all(|end| *end == Ended::Closed || matches!(end, Ended::GoAway(code) if *code != 0)),
+        "{ends:?}"
+    );
 }

@@ -291,10 +291,7 @@ impl VirtualAddr {
     /// As a socket address, for XOR-RELAYED-ADDRESS and XOR-PEER-ADDRESS.
     #[must_use]
     pub const fn socket_addr(self) -> SocketAddrV4 {
-        SocketAddrV4::new(
-            Ipv4Addr::new(VIRTUAL_PREFIX[0], VIRTUAL_PREFIX[1], VIRTUAL_PREFIX[2], self.octet),
-            self.port,
-        )
+        SocketAddrV4::new(Ipv4Addr::new(VIRTUAL_PREFIX[0], VIRTUAL_PREFIX[1], VIRTUAL_PREFIX[2], self.octet), self.port)
     }
 
     /// The leg and the allocation that this address can stand for, if it can stand for any.
@@ -345,7 +342,8 @@ mod tests {
 
     #[test]
     fn an_address_outside_the_prefix_is_no_peer() {
-        for text in ["203.0.112.255:1025", "203.0.114.0:1025", "127.0.0.1:1025", "[::ffff:203.0.113.1]:1025", "[::1]:1025"]
+        for text in
+            ["203.0.112.255:1025", "203.0.114.0:1025", "127.0.0.1:1025", "[::ffff:203.0.113.1]:1025", "[::1]:1025"]
         {
             assert_eq!(VirtualAddr::from_peer(text.parse().unwrap()), None, "{text}");
         }

@@ -269,12 +269,7 @@ impl Parts {
             bits = (bits << 5) | value as u128;
         }
         let bucket = u16::try_from(hex(bucket)?).map_err(|_| TicketError::Malformed)?;
-        Ok(Self {
-            kid: kid - b'0',
-            expiry: Wall::from_secs(hex(expiry)?),
-            bucket: BucketId(bucket),
-            sealed: bits,
-        })
+        Ok(Self { kid: kid - b'0', expiry: Wall::from_secs(hex(expiry)?), bucket: BucketId(bucket), sealed: bits })
     }
 }
 

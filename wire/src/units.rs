@@ -129,6 +129,37 @@ impl Wall {
     }
 }
 
+/// Something that is counted. It wraps at its end, as counters do; nothing may depend on its not doing so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Total(u64);
+
+impl Total {
+    /// A total that stands at `value`: tests start just below the wrap (attack X05).
+    #[must_use]
+    pub const fn at(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// What it stands at.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl core::ops::AddAssign<u64> for Total {
+    #[inline]
+    fn add_assign(&mut self, n: u64) {
+        self.0 = self.0.wrapping_add(n);
+    }
+}
+
+impl PartialEq<u64> for Total {
+    fn eq(&self, other: &u64) -> bool {
+        self.0 == *other
+    }
+}
+
 /// Both clocks, read once for a whole batch of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
@@ -141,6 +172,13 @@ pub struct Now {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_total_wraps_at_its_end() {
+        let mut total = Total::at(u64::MAX - 1);
+        total += 3;
+        assert_eq!(total, 1);
+    }
 
     #[test]
     fn time_saturates_where_it_would_overflow() {

@@ -19,7 +19,7 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashMap;
 use tandem_wire::id::{CallId, LegId, RelayId, Revision};
-use tandem_wire::units::{Mono, Now};
+use tandem_wire::units::{Mono, Now, Total};
 
 use crate::limits;
 use crate::topology::{Attachment, AttachmentCommand, Call, Refusal};
@@ -200,20 +200,20 @@ pub enum Output<H, A> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Loads asked for.
-    pub loads: u64,
+    pub loads: Total,
     /// Writes asked for.
-    pub writes: u64,
+    pub writes: Total,
     /// Writes that somebody else was faster than.
-    pub conflicts: u64,
+    pub conflicts: Total,
     /// Answers given from memory because the store was away.
-    pub undurable: u64,
+    pub undurable: Total,
     /// Answers that were never given: their call ended, or their record was somebody else's. The client asks again.
-    pub abandoned: u64,
+    pub abandoned: Total,
     /// Dropped: over [`limits::HELD_PER_CALL`], [`limits::STRAYS`], [`limits::WAITING_PER_LEG`] or
     /// [`limits::CALLS_PER_RELAY`].
-    pub over_cap: u64,
+    pub over_cap: Total,
     /// Dropped: held for [`limits::HELD_FOR`] in vain.
-    pub held_in_vain: u64,
+    pub held_in_vain: Total,
 }
 
 /// What all calls of a relay share: who it is, when the store went away, what is to be said.
@@ -277,6 +277,13 @@ impl<H, A: Clone> Residency<H, A> {
     #[must_use]
     pub fn attachment(&self, call: CallId, leg: LegId) -> Option<&Attachment> {
         Some(&self.calls.get(&call)?.leg(leg)?.attachment)
+    }
+
+    /// The revision of a leg's stored record; `None` while memory has something newer.
+    #[must_use]
+    pub fn stored_revision(&self, call: CallId, leg: LegId) -> Option<Revision> {
+        let leg = self.calls.get(&call)?.leg(leg)?;
+        (!leg.is_dirty()).then_some(leg.revision)
     }
 
     /// Whether this leg is in a current call.
@@ -377,7 +384,7 @@ impl<H, A: Clone> Residency<H, A> {
 
     /// Makes room for a call that the store lists and that is not in memory; `false` if it need not be.
     fn admit_listed(&mut self, call: CallId, snapshot: &Snapshot) -> bool {
-        if !snapshot.call.as_ref().is_some_and(|(record, _)| record.ended.is_none()) {
+        if snapshot.call.as_ref().is_none_or(|(record, _)| record.ended.is_some()) {
             return false;
         }
         if self.calls.len() >= limits::CALLS_PER_RELAY {

@@ -2,6 +2,8 @@
 //!
 //! Decides what is counted. Leaves names, units and labels of metrics to `tandem-telemetry`.
 
+use tandem_wire::units::Total;
+
 /// Declares the counters once: the enum, their number and their order.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -56,11 +58,11 @@ counters! {
 
 /// Totals since the switch was made. They wrap, as counters do; nothing depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counters([u64; Counter::COUNT]);
+pub struct Counters([Total; Counter::COUNT]);
 
 impl Default for Counters {
     fn default() -> Self {
-        Self([0; Counter::COUNT])
+        Self([Total::at(0); Counter::COUNT])
     }
 }
 
@@ -68,26 +70,26 @@ impl Counters {
     /// Starts every counter at `value`: tests start them just below the wrap (attack X05).
     #[must_use]
     pub const fn starting_at(value: u64) -> Self {
-        Self([value; Counter::COUNT])
+        Self([Total::at(value); Counter::COUNT])
     }
 
     /// Adds `n`.
     #[inline]
     pub fn add(&mut self, counter: Counter, n: u64) {
         if let Some(total) = self.0.get_mut(counter as usize) {
-            *total = total.wrapping_add(n);
+            *total += n;
         }
     }
 
     /// The total of one.
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
-        self.0.get(counter as usize).copied().unwrap_or(0)
+        self.0.get(counter as usize).copied().unwrap_or_default().get()
     }
 
     /// All totals, in the order of [`Counter::ALL`].
     #[must_use]
-    pub const fn totals(&self) -> &[u64; Counter::COUNT] {
-        &self.0
+    pub fn totals(&self) -> [u64; Counter::COUNT] {
+        self.0.map(Total::get)
     }
 }

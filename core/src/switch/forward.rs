@@ -112,10 +112,14 @@ impl Switch {
                 };
                 let Some(peer) = VirtualAddr::from_peer(peer) else { return self.dropped(Counter::OutsidePrefix) };
                 let at = slot.start + offset;
-                self.forward(index, peer, slot, at, payload, [
-                    Counter::IndicationToChannel,
-                    Counter::IndicationToIndication,
-                ])
+                self.forward(
+                    index,
+                    peer,
+                    slot,
+                    at,
+                    payload,
+                    [Counter::IndicationToChannel, Counter::IndicationToIndication],
+                )
             }
             // Never answered, so that two servers cannot be set to answering each other (CVE-2024-2169).
             _ => self.dropped(Counter::NotRequest),
@@ -136,8 +140,7 @@ impl Switch {
         let to = Attached(receiver.source);
         let (how, rewritten) = match receiver.channel_to(sender) {
             Some(number) => {
-                let ([n0, n1], Ok([l0, l1])) =
-                    (number.to_be_bytes(), u16::try_from(payload).map(u16::to_be_bytes))
+                let ([n0, n1], Ok([l0, l1])) = (number.to_be_bytes(), u16::try_from(payload).map(u16::to_be_bytes))
                 else {
                     return self.dropped(Counter::Malformed);
                 };

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, VecDeque};
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashMap;
-use tandem_wire::id::{AllocationId, CallId, LegId, VirtualAddr};
+use tandem_wire::id::{AllocationId, CallId, LegId, Revision, VirtualAddr};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::{Mono, Now, Span};
 
@@ -89,6 +89,15 @@ pub struct Owner {
     pub allocation: AllocationId,
 }
 
+/// How new an attachment is, to tell which of two on the same address is the older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Newness {
+    /// As the store has it, since this revision.
+    Stored(Revision),
+    /// Attached just now, or changed and not stored yet: newer than whatever is stored.
+    Now,
+}
+
 /// What can be told to the switch.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
@@ -100,6 +109,8 @@ pub enum Input<'a> {
         leg: LegId,
         /// Its record.
         attachment: &'a Attachment,
+        /// How new the record is. Of two that name the same address the newer one has it.
+        newness: Newness,
     },
     /// The leg is gone from the call, or attached elsewhere.
     Detach {
@@ -125,7 +136,7 @@ pub enum Input<'a> {
 /// What the switch has to say. Both mean: detach this allocation in its record too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Another allocation was attached on the same address: this one, the older, is out of the table.
+    /// Another allocation is attached on the same address: this one, the older, is not in the table.
     Evicted {
         /// Whose it was.
         owner: Owner,
@@ -165,6 +176,7 @@ struct Entry {
     source: Source,
     call: SlabIndex,
     owner: Owner,
+    newness: Newness,
     expires: Mono,
     /// Sorted by number.
     channels: Box<[Channel]>,
@@ -239,7 +251,7 @@ impl Switch {
     /// is nothing to refresh.
     pub fn handle(&mut self, now: Now, input: Input<'_>) -> Result<(), Refusal> {
         match input {
-            Input::Attach { call, leg, attachment } => self.attach(now, call, leg, attachment),
+            Input::Attach { call, leg, attachment, newness } => self.attach(now, call, leg, attachment, newness),
             Input::Detach { call, leg } => {
                 self.remove_where(call, |owner| owner.leg == leg);
                 Ok(())
@@ -256,7 +268,14 @@ impl Switch {
         }
     }
 
-    fn attach(&mut self, now: Now, call: CallId, leg: LegId, attachment: &Attachment) -> Result<(), Refusal> {
+    fn attach(
+        &mut self,
+        now: Now,
+        call: CallId,
+        leg: LegId,
+        attachment: &Attachment,
+        newness: Newness,
+    ) -> Result<(), Refusal> {
         self.remove_where(call, |owner| {
             owner.leg == leg && attachment.allocations.iter().all(|a| a.a != owner.allocation)
         });
@@ -272,7 +291,13 @@ impl Switch {
             channels.sort_unstable_by_key(|channel| channel.number);
             let held = self.flows.get(&source).copied();
             match held.and_then(|index| self.entries.get_mut(index)) {
-                Some(entry) if entry.owner == owner => entry.channels = channels,
+                Some(entry) if entry.owner == owner => {
+                    entry.channels = channels;
+                    entry.newness = newness;
+                }
+                // Both records name this address, and the other one is newer: a relay died between giving the address
+                // away and writing that down.
+                Some(entry) if entry.newness > newness => self.outputs.push_back(Output::Evicted { owner, source }),
                 other => {
                     let older = other.map(|entry| entry.owner);
                     if let Some(older) = older {
@@ -286,20 +311,17 @@ impl Switch {
                     }
                     // The same allocation on another address: its old one is no longer good.
                     self.remove_where(call, |other| other == owner);
-                    self.insert(now, source, owner, channels);
+                    self.insert(now, source, owner, channels, newness);
                 }
             }
         }
         result
     }
 
-    fn insert(&mut self, now: Now, source: Source, owner: Owner, channels: Box<[Channel]>) {
+    fn insert(&mut self, now: Now, source: Source, owner: Owner, channels: Box<[Channel]>, newness: Newness) {
         let members = &mut self.members;
-        let call = *self
-            .calls
-            .entry(owner.call)
-            .or_insert_with(|| members.insert(Members { entries: Vec::new() }));
-        let entry = Entry { source, call, owner, expires: Mono::default(), channels };
+        let call = *self.calls.entry(owner.call).or_insert_with(|| members.insert(Members { entries: Vec::new() }));
+        let entry = Entry { source, call, owner, newness, expires: Mono::default(), channels };
         let address = entry.address();
         let index = self.entries.insert(entry);
         self.flows.insert(source, index);

@@ -28,8 +28,10 @@ fn peer(text: &str) -> VirtualAddr {
     VirtualAddr::from_peer(text.parse().unwrap()).unwrap()
 }
 
-/// An attachment: (allocation, client, [(channel, peer)]).
-fn attachment(allocations: &[(u8, &str, &[(u16, &str)])]) -> Attachment {
+/// Allocation, client, and channels to peers.
+type Shape<'a> = (u8, &'a str, &'a [(u16, &'a str)]);
+
+fn attachment(allocations: &[Shape<'_>]) -> Attachment {
     let mut record = Attachment::empty(RelayId(1));
     for (a, client, channels) in allocations {
         record.allocations.push(Allocation {
@@ -47,7 +49,7 @@ fn attachment(allocations: &[(u8, &str, &[(u16, &str)])]) -> Attachment {
 
 fn attach(switch: &mut Switch, call: u128, n: u16, record: &Attachment) {
     let call = CallId::from_bits(call);
-    switch.handle(at(0), Input::Attach { call, leg: leg(n), attachment: record }).unwrap();
+    switch.handle(at(0), Input::Attach { call, leg: leg(n), attachment: record, newness: Newness::Now }).unwrap();
 }
 
 const ALICE: &str = "192.0.2.1:1111";
@@ -306,6 +308,25 @@ fn a_new_allocation_on_an_address_evicts_the_older_one() {
 }
 
 #[test]
+fn of_two_stored_records_on_one_address_the_newer_one_has_it_in_either_order() {
+    let record = attachment(&[(1, ALICE, &[])]);
+    let stored = |call: u128, revision| Input::Attach {
+        call: CallId::from_bits(call),
+        leg: leg(1),
+        attachment: &record,
+        newness: Newness::Stored(Revision(revision)),
+    };
+    for (first, second) in [((1, 10), (2, 20)), ((2, 20), (1, 10))] {
+        let mut switch = Switch::new(1);
+        switch.handle(at(0), stored(first.0, first.1)).unwrap();
+        switch.handle(at(0), stored(second.0, second.1)).unwrap();
+        assert_eq!(switch.owner(source(ALICE)).unwrap().call, CallId::from_bits(2));
+        let Some(Output::Evicted { owner, .. }) = switch.poll() else { panic!("the older one is told") };
+        assert_eq!((owner.call, switch.poll(), switch.allocations()), (CallId::from_bits(1), None, 1));
+    }
+}
+
+#[test]
 fn an_allocation_that_moved_is_reached_only_where_it_is_now() {
     let mut switch = two_legs(true, true);
     attach(&mut switch, CALL, 2, &attachment(&[(1, "192.0.2.2:9999", &[(0x4abc, "203.0.113.1:1025")])]));
@@ -446,7 +467,7 @@ proptest! {
                 continue;
             }
             let clients: Vec<(u8, String)> = clients.iter().map(|c| (*c, format!("192.0.2.1:{}", 100 + c))).collect();
-            let record: Vec<(u8, &str, &[(u16, &str)])> =
+            let record: Vec<Shape<'_>> =
                 clients.iter().map(|(c, text)| (c + 1, text.as_str(), &[][..])).collect();
             attach(&mut switch, call, n, &attachment(&record));
             for (key, others) in &mut model {

@@ -133,13 +133,7 @@ impl Attachment {
     /// A leg that is attached nowhere.
     #[must_use]
     pub const fn empty(relay: RelayId) -> Self {
-        Self {
-            v: RECORD_VERSION,
-            relay,
-            last_allocation: 0,
-            allocations: Vec::new(),
-            unknown: Unknown::new(),
-        }
+        Self { v: RECORD_VERSION, relay, last_allocation: 0, allocations: Vec::new(), unknown: Unknown::new() }
     }
 
     /// Applies `command` of relay `by` to this record of `leg` in `call`; `None` when it changes nothing.
@@ -295,14 +289,12 @@ impl<'de> Visitor<'de> for AllocationVisitor {
             .next()
             .and_then(Transport::from_letter)
             .ok_or_else(|| de::Error::custom("an allocation has a transport that this version does not know"))?;
-        let address: SocketAddr = letters
-            .as_str()
-            .parse()
-            .map_err(|_| de::Error::custom("an allocation has an address that is none"))?;
+        let address: SocketAddr =
+            letters.as_str().parse().map_err(|_| de::Error::custom("an allocation has an address that is none"))?;
         let digits = channels.as_bytes();
         let bindings: Option<Vec<_>> = digits.chunks(CHANNEL_DIGITS).map(read_channel).collect();
         match bindings {
-            Some(channels) if digits.len() % CHANNEL_DIGITS == 0 => {
+            Some(channels) if digits.len().is_multiple_of(CHANNEL_DIGITS) => {
                 Ok(Allocation { a, transport, client: ClientAddr::new(address), channels })
             }
             _ => Err(de::Error::custom("an allocation has channels that are none")),

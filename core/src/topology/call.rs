@@ -212,7 +212,9 @@ mod tests {
 
     #[test]
     fn a_call_of_the_wrong_size_is_refused() {
-        for (kind, legs) in [(CallKind::OneToOne, 0), (CallKind::OneToOne, 3), (CallKind::Group, 0), (CallKind::Group, 33)] {
+        for (kind, legs) in
+            [(CallKind::OneToOne, 0), (CallKind::OneToOne, 3), (CallKind::Group, 0), (CallKind::Group, 33)]
+        {
             let command = CallCommand::Create { id: id(), kind, legs };
             assert_eq!(Call::apply(None, command, at(1)), Err(Refusal::GroupSize), "{kind:?} {legs}");
         }

@@ -15,7 +15,7 @@ use tandem_wire::nonce::NonceKey;
 use tandem_wire::redact::{ClientAddr, Secret};
 use tandem_wire::stun::{Class, Message, Method, StunError, TransactionId, Writer, attr};
 use tandem_wire::ticket::{KeyError, LongTermKey, Ticket, TicketKeys};
-use tandem_wire::units::Now;
+use tandem_wire::units::{Now, Total};
 
 pub use answer::Answer;
 pub use ask::{Ask, Problem};
@@ -45,19 +45,19 @@ pub enum Silence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Binding requests answered.
-    pub bindings: u64,
+    pub bindings: Total,
     /// Answered 401: no proof, or a wrong one.
-    pub unauthorized: u64,
+    pub unauthorized: Total,
     /// Answered 438: the nonce is stale.
-    pub stale_nonces: u64,
+    pub stale_nonces: Total,
     /// Answered 420 without proof: it asked for MESSAGE-INTEGRITY-SHA256.
-    pub sha256: u64,
+    pub sha256: Total,
     /// Proven.
-    pub proven: u64,
+    pub proven: Total,
     /// Silence: not served.
-    pub not_served: u64,
+    pub not_served: Total,
     /// Silence: limited.
-    pub limited: u64,
+    pub limited: Total,
 }
 
 /// A request whose sender has proved to hold the ticket that it names.
@@ -134,10 +134,9 @@ impl Gate {
         let Ok(message) = Message::parse(datagram) else { return self.silence(Silence::NotServed) };
         match (message.class, message.method) {
             (Class::Request, Method::Binding) => self.binding(now, client, &message, out),
-            (
-                Class::Request,
-                Method::Allocate | Method::Refresh | Method::CreatePermission | Method::ChannelBind,
-            ) => self.prove(now, client, &message, out),
+            (Class::Request, Method::Allocate | Method::Refresh | Method::CreatePermission | Method::ChannelBind) => {
+                self.prove(now, client, &message, out)
+            }
             _ => self.silence(Silence::NotServed),
         }
     }
@@ -167,7 +166,7 @@ impl Gate {
         now: Now,
         client: ClientAddr,
         answer: Result<usize, StunError>,
-        counter: fn(&mut Counters) -> &mut u64,
+        counter: fn(&mut Counters) -> &mut Total,
     ) -> Decision {
         let Ok(len) = answer else { return self.silence(Silence::NotServed) };
         if !self.limiter.allow(now, client) {
@@ -229,7 +228,7 @@ impl Gate {
             .attribute(attr::REALM, self.realm.as_bytes())
             .attribute(attr::NONCE, &nonce)
             .finish();
-        let counter: fn(&mut Counters) -> &mut u64 = match code {
+        let counter: fn(&mut Counters) -> &mut Total = match code {
             438 => |counters| &mut counters.stale_nonces,
             _ => |counters| &mut counters.unauthorized,
         };

@@ -9,12 +9,8 @@ pub(crate) enum Part {
     Allocations,
 }
 
-const PARTS: [(&str, Part); 4] = [
-    ("forward", Part::Forward),
-    ("delay", Part::Delay),
-    ("memory", Part::Memory),
-    ("allocations", Part::Allocations),
-];
+const PARTS: [(&str, Part); 4] =
+    [("forward", Part::Forward), ("delay", Part::Delay), ("memory", Part::Memory), ("allocations", Part::Allocations)];
 const USAGE: &str =
     "usage: cargo bench -p tandem-relay --bench relay -- [--rounds N] [--seconds S] [--only PART,…] [--json]
   PART is forward, delay, memory or allocations; without --only all of them are measured.

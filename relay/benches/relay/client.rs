@@ -6,8 +6,8 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
-use crate::sys::{self, Inbox, Outgoing};
 use crate::Failure;
+use crate::sys::{self, Inbox, Outgoing};
 
 /// The first client; an even number, so that the two legs of a call differ in the last bit only.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 0);

@@ -105,16 +105,13 @@ struct Target {
 
 impl Report {
     fn throughput_of(&self, forwarder: &str, like: &Throughput) -> Option<&Throughput> {
-        self.throughput
-            .iter()
-            .find(|t| t.forwarder == forwarder && t.payload == like.payload && t.flows == like.flows)
+        self.throughput.iter().find(|t| t.forwarder == forwarder && t.payload == like.payload && t.flows == like.flows)
     }
 
     /// How many times the packets per core of `forwarder` this one has.
     fn times(&self, this: &Throughput, forwarder: &str) -> Series {
-        self.throughput_of(forwarder, this).map_or_else(Series::default, |other| {
-            this.cpu_ns.with(&other.cpu_ns, |this, other| other / this)
-        })
+        self.throughput_of(forwarder, this)
+            .map_or_else(Series::default, |other| this.cpu_ns.with(&other.cpu_ns, |this, other| other / this))
     }
 
     fn targets(&self) -> Vec<Target> {
@@ -149,9 +146,7 @@ impl Report {
 
     /// As JSON.
     pub(crate) fn json(&self) -> Value {
-        let counts = |c: &Counts| {
-            json!({ "sent": c.sent, "received": c.received, "lost": c.lost, "wrong": c.wrong, "repeated": c.repeated })
-        };
+        let counts = |c: &Counts| json!({ "sent": c.sent, "received": c.received, "lost": c.lost, "wrong": c.wrong, "repeated": c.repeated });
         let throughput: Vec<_> = self
             .throughput
             .iter()
@@ -270,16 +265,7 @@ impl Report {
             out,
             "\nDelay at a fixed load, in microseconds, 172 B, 2,000 flows\n{:>7}  {:<8} {:>20} {:>22} {:>10} {:>10} \
              {:>14} {:>6} {:>6} {:>6}",
-            "pps",
-            "",
-            "p50",
-            "p99",
-            "p50-floor",
-            "p99-floor",
-            "cpu ns/packet",
-            "lost",
-            "wrong",
-            "again"
+            "pps", "", "p50", "p99", "p50-floor", "p99-floor", "cpu ns/packet", "lost", "wrong", "again"
         );
         for d in &self.delay {
             let floor = self.delay.iter().find(|other| other.forwarder == "floor" && other.pps == d.pps);

@@ -249,8 +249,7 @@ impl Inbox {
             Ok(got) => got,
             Err(_) => {
                 let error = io::Error::last_os_error();
-                let nothing =
-                    [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted, io::ErrorKind::ConnectionRefused];
+                let nothing = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted, io::ErrorKind::ConnectionRefused];
                 if !nothing.contains(&error.kind()) {
                     return Err(error);
                 }
@@ -409,9 +408,8 @@ pub(crate) fn forward_bare(socket: &UdpSocket) -> io::Error {
         let mut done = 0;
         while done < got {
             // SAFETY: as above; the first `got` of them.
-            let sent = unsafe {
-                libc::sendmmsg(socket.as_raw_fd(), headers[done..got].as_mut_ptr(), (got - done) as u32, 0)
-            };
+            let sent =
+                unsafe { libc::sendmmsg(socket.as_raw_fd(), headers[done..got].as_mut_ptr(), (got - done) as u32, 0) };
             // One that cannot be sent is skipped, as a relay would.
             done += usize::try_from(sent).unwrap_or(1);
         }

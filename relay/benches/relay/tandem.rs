@@ -36,7 +36,12 @@ pub(crate) fn start(cpu: usize, directory: &Path, client: &mut Client) -> Result
     let bytes_per_allocation = host.process.resident()?.saturating_sub(before) as f64 / LEGS as f64;
     drop(allocations);
     let legs = (0..LEGS).map(|n| Leg { channel: channel(n), expects: Some(channel(n)), from: to }).collect();
-    Ok(Tandem { relay: host.process, route: Route { to, legs }, bytes_per_allocation, what: "relay and store in one process" })
+    Ok(Tandem {
+        relay: host.process,
+        route: Route { to, legs },
+        bytes_per_allocation,
+        what: "relay and store in one process",
+    })
 }
 
 /// Neighbours have different numbers, so that a channel that is not rewritten shows.

@@ -248,19 +248,17 @@ impl<'a> Run<'a> {
 }
 
 enum Seen {
-    Good { sender: usize, sequence: u64, sent_at: u64 },
+    Good {
+        sender: usize,
+        sequence: u64,
+        sent_at: u64,
+    },
     /// Of an earlier run.
     Older,
     Wrong,
 }
 
-fn check(
-    route: &Route,
-    run: u32,
-    payload: usize,
-    pattern: &'static [u8],
-    datagram: &sys::Incoming<'_>,
-) -> Seen {
+fn check(route: &Route, run: u32, payload: usize, pattern: &'static [u8], datagram: &sys::Incoming<'_>) -> Seen {
     let receiver = client::number(datagram.to);
     let Some(leg) = route.legs.get(receiver) else { return Seen::Wrong };
     let mut bytes = datagram.bytes;

@@ -107,10 +107,8 @@ pub(super) fn buckets_to(buckets: &BucketSet) -> Vec<proto::Range> {
 }
 
 pub(super) fn buckets_from(ranges: &[proto::Range]) -> Result<BucketSet, StoreError> {
-    let ranges: Option<Vec<(u16, u16)>> = ranges
-        .iter()
-        .map(|range| Some((u16::try_from(range.first).ok()?, u16::try_from(range.last).ok()?)))
-        .collect();
+    let ranges: Option<Vec<(u16, u16)>> =
+        ranges.iter().map(|range| Some((u16::try_from(range.first).ok()?, u16::try_from(range.last).ok()?))).collect();
     ranges.map(BucketSet::of_ranges).ok_or(StoreError::Invalid("a bucket has 16 bits"))
 }
 

@@ -133,8 +133,8 @@ impl Store for RemoteStore {
                 Ok(None) => return listing.ok_or(StoreError::Garbled),
                 Err(_) => return Err(StoreError::Away { retry_after_ms: 0 }),
             };
-            let listing = listing
-                .get_or_insert_with(|| Listing { revision: Revision(part.revision), entries: Vec::new() });
+            let listing =
+                listing.get_or_insert_with(|| Listing { revision: Revision(part.revision), entries: Vec::new() });
             for entry in part.entries {
                 listing.entries.push(convert::entry_from(entry)?);
             }

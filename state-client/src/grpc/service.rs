@@ -26,10 +26,7 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl<S: Store + 'static> State for Service<S> {
-    async fn commit(
-        &self,
-        request: Request<proto::CommitRequest>,
-    ) -> Result<Response<proto::CommitReply>, Status> {
+    async fn commit(&self, request: Request<proto::CommitRequest>) -> Result<Response<proto::CommitReply>, Status> {
         let command = convert::command_from(request.into_inner()).map_err(|error| convert::to_status(&error))?;
         let result = match self.0.commit(command).await {
             Ok(revision) => proto::commit_reply::Result::Revision(revision.0),
@@ -51,10 +48,7 @@ impl<S: Store + 'static> State for Service<S> {
 
     type RestoreStream = Replies<proto::Listing>;
 
-    async fn restore(
-        &self,
-        request: Request<proto::RestoreRequest>,
-    ) -> Result<Response<Self::RestoreStream>, Status> {
+    async fn restore(&self, request: Request<proto::RestoreRequest>) -> Result<Response<Self::RestoreStream>, Status> {
         let buckets = convert::buckets_from(&request.into_inner().buckets);
         let buckets = buckets.map_err(|error| convert::to_status(&error))?;
         let listing = self.0.restore(&buckets).await.map_err(|error| convert::to_status(&error))?;

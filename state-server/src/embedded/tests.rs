@@ -145,7 +145,8 @@ fn lost_to_power_cuts(seed: u64, embedded: impl Fn(&Storage) -> Embedded) -> usi
     store.read_all().unwrap();
     drop(store);
     let mut store = embedded(&storage);
-    let mut accepted: BTreeMap<Key, Entry> = store.read_all().unwrap().entries.into_iter().map(|e| (e.key, e)).collect();
+    let mut accepted: BTreeMap<Key, Entry> =
+        store.read_all().unwrap().entries.into_iter().map(|e| (e.key, e)).collect();
     let mut highest = Revision::ZERO;
     let mut lost = 0;
     for cut in 0..12_u64 {
@@ -228,9 +229,8 @@ fn a_batch_costs_one_sync_of_the_disk_not_one_a_command() {
 async fn a_full_disk_refuses_writes_answers_reads_and_heals_when_there_is_room() {
     let storage = Storage::default();
     let server = StateServer::open_with_backend(storage.embedded(), POP).unwrap();
-    let put = |n: u64, based_on| Command {
-        ops: vec![Op { key: key(n), based_on, change: Change::Put(vec![n as u8; 100]) }],
-    };
+    let put =
+        |n: u64, based_on| Command { ops: vec![Op { key: key(n), based_on, change: Change::Put(vec![n as u8; 100]) }] };
     let first = server.commit(put(1, Revision::ZERO)).await.unwrap();
     let mut watch = server.watch(&tandem_state_client::BucketSet::all(), first).await.unwrap();
     storage.disk().fails_in = Some(0);

@@ -65,10 +65,9 @@ fn the_request_and_answers_of_rfc_5769_pass_their_fingerprints() {
 
 #[test]
 fn addresses_are_written_as_in_rfc_5769() {
-    for (address, vector) in [
-        ("192.0.2.1:32853", RESPONSE_V4),
-        ("[2001:db8:1234:5678:11:2233:4455:6677]:32853", RESPONSE_V6),
-    ] {
+    for (address, vector) in
+        [("192.0.2.1:32853", RESPONSE_V4), ("[2001:db8:1234:5678:11:2233:4455:6677]:32853", RESPONSE_V6)]
+    {
         let golden = bytes(vector);
         let mut buffer = [0xaa; 128];
         let address: SocketAddr = address.parse().unwrap();
