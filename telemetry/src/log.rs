@@ -69,10 +69,7 @@ pub struct AlreadySetUp;
 /// # Errors
 /// [`AlreadySetUp`] on the second call in a process.
 pub fn init(format: Format, filter: &Filter) -> Result<(), AlreadySetUp> {
-    tracing_subscriber::registry()
-        .with(layer(format, filter, io::stderr))
-        .try_init()
-        .map_err(|_| AlreadySetUp)
+    tracing_subscriber::registry().with(layer(format, filter, io::stderr)).try_init().map_err(|_| AlreadySetUp)
 }
 
 fn layer<W>(format: Format, filter: &Filter, out: W) -> Box<dyn Layer<Registry> + Send + Sync>
@@ -80,9 +77,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     // No colours: their escape sequences are what the writer below takes out.
-    let layer = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .with_writer(OneLine(out));
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(OneLine(out));
     match format {
         Format::Text => layer.with_filter(filter.0.clone()).boxed(),
         Format::Json => layer.json().flatten_event(true).with_filter(filter.0.clone()).boxed(),
@@ -148,9 +143,7 @@ pub fn install_panic_hook() {
 
 fn on_panic(info: &PanicHookInfo<'_>) {
     metric::PANICS.add(1);
-    let (file, line) = info
-        .location()
-        .map_or(("unknown", 0), |at| (place(at.file()), at.line()));
+    let (file, line) = info.location().map_or(("unknown", 0), |at| (place(at.file()), at.line()));
     tracing::error!(file, line, "panicked");
 }
 
@@ -203,12 +196,7 @@ mod tests {
             assert_eq!(text.lines().count(), 2, "{text}");
             assert!(text.ends_with("second\n") || text.ends_with("}\n"), "{text}");
             let body = text.replace('\n', "");
-            assert!(
-                !body
-                    .chars()
-                    .any(|c| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c)),
-                "{body:?}"
-            );
+            assert!(!body.chars().any(|c| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c)), "{body:?}");
             assert!(body.contains("%s%n") && body.contains("é日本"), "{body}");
         }
     }
@@ -229,10 +217,7 @@ mod tests {
             tracing::warn!(target: "other", "warned");
             tracing::trace!("not seen");
         });
-        assert!(
-            text.contains("seen") && text.contains("warned") && !text.contains("not seen"),
-            "{text}"
-        );
+        assert!(text.contains("seen") && text.contains("warned") && !text.contains("not seen"), "{text}");
     }
 
     #[test]
@@ -254,19 +239,13 @@ mod tests {
             let _ = std::panic::take_hook();
             assert!(result.is_err());
         });
-        assert!(
-            text.contains("telemetry/src/log.rs") && text.contains("panicked"),
-            "{text}"
-        );
+        assert!(text.contains("telemetry/src/log.rs") && text.contains("panicked"), "{text}");
         assert!(!text.contains("canary") && !text.contains("192.0.2"), "{text}");
     }
 
     #[test]
     fn the_place_of_a_panic_does_not_say_where_it_was_built() {
-        assert_eq!(
-            place("/home/somebody/registry/src/index/axum-0.8.9/src/serve.rs"),
-            "axum-0.8.9/src/serve.rs"
-        );
+        assert_eq!(place("/home/somebody/registry/src/index/axum-0.8.9/src/serve.rs"), "axum-0.8.9/src/serve.rs");
         assert_eq!(place("relay/src/thread.rs"), "relay/src/thread.rs");
         assert_eq!(place("src/a/b/c.rs"), "a/b/c.rs");
     }

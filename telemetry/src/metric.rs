@@ -45,10 +45,7 @@ impl Metric {
     /// The metric without labels.
     #[must_use]
     pub const fn plain(&'static self) -> Series {
-        Series {
-            metric: self,
-            labels: &[],
-        }
+        Series { metric: self, labels: &[] }
     }
 
     /// The metric with the labels of one value, as its enum's `label()` gives them.
@@ -186,29 +183,10 @@ mod tests {
         for metric in all() {
             assert!(names.insert(metric.name), "{} is there twice", metric.name);
             assert!(metric.name.starts_with("tandem_"), "{}", metric.name);
-            assert!(
-                metric.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'),
-                "{}",
-                metric.name
-            );
-            assert_eq!(
-                metric.name.ends_with("_total"),
-                metric.kind == Kind::Counter,
-                "{}",
-                metric.name
-            );
-            assert_eq!(
-                metric.name.contains("_bytes"),
-                metric.unit == Unit::Bytes,
-                "{}",
-                metric.name
-            );
-            assert!(
-                metric.help.ends_with('.') && !metric.help.contains('\n'),
-                "{}: {}",
-                metric.name,
-                metric.help
-            );
+            assert!(metric.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert_eq!(metric.name.contains("_bytes"), metric.unit == Unit::Bytes, "{}", metric.name);
+            assert!(metric.help.ends_with('.') && !metric.help.contains('\n'), "{}: {}", metric.name, metric.help);
         }
     }
 }

@@ -37,10 +37,7 @@ impl<const N: usize> CounterSet<N> {
     /// A set in which `series[i]` names the total with index `i`.
     #[must_use]
     pub const fn new(series: &'static [Series; N]) -> Self {
-        Self {
-            series,
-            totals: [const { AtomicU64::new(0) }; N],
-        }
+        Self { series, totals: [const { AtomicU64::new(0) }; N] }
     }
 
     /// Publishes totals since the start, not differences. Relaxed stores: each number is whole, and two of them may be of
@@ -96,11 +93,7 @@ impl Metrics {
             }
         }
         let handle = recorder.handle();
-        Arc::new(Self {
-            recorder,
-            handle,
-            sources: Mutex::new(Vec::new()),
-        })
+        Arc::new(Self { recorder, handle, sources: Mutex::new(Vec::new()) })
     }
 
     /// Makes them the numbers of the process, so that [`crate::metric::Metric::add`] counts here.
@@ -154,22 +147,10 @@ mod tests {
         set.publish(&totals);
         assert_eq!(set.totals(), totals);
         let text = metrics.render();
-        assert!(
-            text.contains("tandem_relay_forwarded_packets_total{way=\"channel_to_channel\"} 42\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("tandem_relay_allocations_refused_total 18446744073709551607\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("# TYPE tandem_relay_forwarded_bytes_total counter\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("# HELP tandem_relay_dropped_packets_total Packets dropped, by cause.\n"),
-            "{text}"
-        );
+        assert!(text.contains("tandem_relay_forwarded_packets_total{way=\"channel_to_channel\"} 42\n"), "{text}");
+        assert!(text.contains("tandem_relay_allocations_refused_total 18446744073709551607\n"), "{text}");
+        assert!(text.contains("# TYPE tandem_relay_forwarded_bytes_total counter\n"), "{text}");
+        assert!(text.contains("# HELP tandem_relay_dropped_packets_total Packets dropped, by cause.\n"), "{text}");
     }
 
     #[test]
@@ -184,9 +165,6 @@ mod tests {
         totals[39] = 3;
         set.publish(&totals);
         let text = metrics.render();
-        assert!(
-            text.contains("tandem_relay_calls 3\n") && text.contains("tandem_relay_restoring 0\n"),
-            "{text}"
-        );
+        assert!(text.contains("tandem_relay_calls 3\n") && text.contains("tandem_relay_restoring 0\n"), "{text}");
     }
 }

@@ -1,12 +1,7 @@
 //! An HTTP server of ours against clients that are slow, greedy, forbidden or broken. All bounds are small here, so that
 //! the tests reach them; the clock is the real one, since the kernel's buffers are.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test says what it expects"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it expects")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,13 +20,7 @@ const SHORT: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn small() -> Limits {
-    Limits {
-        header_read: SHORT,
-        body_read: SHORT,
-        write_stall: SHORT,
-        drain: SHORT,
-        ..Limits::new(4, 1_000)
-    }
+    Limits { header_read: SHORT, body_read: SHORT, write_stall: SHORT, drain: SHORT, ..Limits::new(4, 1_000) }
 }
 
 struct Server {
@@ -78,9 +67,7 @@ fn post_request(path: &str, headers: &str, body: &str) -> String {
 /// Everything until the other side closes.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes))
-        .await
-        .expect("the connection was not closed");
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection was not closed");
     // A reset is a close, too.
     assert!(read.is_ok() || read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
     String::from_utf8_lossy(&bytes).into_owned()
@@ -95,10 +82,7 @@ struct Order {
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "well" }))
-        .route(
-            "/double",
-            post(|extract::Json(order): extract::Json<Order>| async move { (order.n * 2).to_string() }),
-        )
+        .route("/double", post(|extract::Json(order): extract::Json<Order>| async move { (order.n * 2).to_string() }))
         .route("/panic", get(|| async { panic!("canary-panic") as &'static str }))
         .route("/large", get(|| async { vec![b'x'; 64 << 20] }))
         .route(
@@ -119,11 +103,7 @@ async fn half_a_header_and_then_silence_is_closed_and_others_are_served_meanwhil
     let began = Instant::now();
     server.is_well().await;
     rest(&mut slow).await;
-    assert!(
-        began.elapsed() >= SHORT - Duration::from_millis(50),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= SHORT - Duration::from_millis(50), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -154,29 +134,17 @@ async fn a_client_that_says_nothing_at_all_is_closed() {
 async fn a_connection_that_idles_after_an_answer_is_closed() {
     let server = Server::start(router(), small()).await;
     let mut idle = server.connect().await;
-    idle.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        .await
-        .unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let answer = rest(&mut idle).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("well"),
-        "{answer:?}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("well"), "{answer:?}");
 }
 
 #[tokio::test]
 async fn a_body_that_trickles_gets_408_and_is_never_seen_by_its_handler() {
     let server = Server::start(router(), small()).await;
-    let request = post_request(
-        "/double",
-        "content-type: application/json\r\ncontent-length: 7\r\n",
-        r#"{"n""#,
-    );
+    let request = post_request("/double", "content-type: application/json\r\ncontent-length: 7\r\n", r#"{"n""#);
     let answer = server.exchange(&request).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"code\":\"body_too_slow\""),
-        "{answer:?}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"code\":\"body_too_slow\""), "{answer:?}");
 }
 
 #[tokio::test]
@@ -184,34 +152,22 @@ async fn a_body_over_its_cap_gets_413_whether_it_says_its_length_or_not() {
     let server = Server::start(router(), small()).await;
     let declared = post_request("/double", "content-length: 1001\r\n", "");
     let answer = server.exchange(&declared).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"),
-        "{answer:?}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "{answer:?}");
     let chunk = format!("3e9\r\n{}\r\n", "x".repeat(1_001));
     let chunked = post_request("/double", "transfer-encoding: chunked\r\n", &chunk);
     let answer = server.exchange(&chunked).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"),
-        "{answer:?}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "{answer:?}");
     let just = format!(r#"{{"n":21{}}}"#, " ".repeat(1_000 - 8));
     assert_eq!(just.len(), 1_000);
     let headers = "content-type: application/json\r\ncontent-length: 1000\r\n";
     let answer = server.exchange(&post_request("/double", headers, &just)).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n42"),
-        "{answer:?}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n42"), "{answer:?}");
 }
 
 #[tokio::test]
 async fn a_head_over_its_cap_is_refused() {
     let server = Server::start(router(), small()).await;
-    let request = format!(
-        "GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n",
-        "x".repeat(64 * 1024)
-    );
+    let request = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(64 * 1024));
     let mut stream = server.connect().await;
     // The server may close before it has taken everything.
     let _ = stream.write_all(request.as_bytes()).await;
@@ -222,14 +178,7 @@ async fn a_head_over_its_cap_is_refused() {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_is_closed() {
-    let server = Server::start(
-        router(),
-        Limits {
-            connections: 1,
-            ..small()
-        },
-    )
-    .await;
+    let server = Server::start(router(), Limits { connections: 1, ..small() }).await;
     let mut deaf = server.connect().await;
     deaf.write_all(get_request("/large").as_bytes()).await.unwrap();
     // It holds the only place, until it is given up.
@@ -248,21 +197,11 @@ async fn a_client_that_stops_reading_is_closed() {
 
 #[tokio::test]
 async fn one_connection_over_the_cap_is_closed_at_once_and_a_place_that_is_free_again_is_used() {
-    let server = Server::start(
-        router(),
-        Limits {
-            header_read: PATIENCE,
-            ..small()
-        },
-    )
-    .await;
+    let server = Server::start(router(), Limits { header_read: PATIENCE, ..small() }).await;
     let mut held = Vec::new();
     for _ in 0..4 {
         let mut stream = server.connect().await;
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         let mut byte = [0; 1];
         stream.read_exact(&mut byte).await.unwrap();
         held.push(stream);
@@ -270,11 +209,9 @@ async fn one_connection_over_the_cap_is_closed_at_once_and_a_place_that_is_free_
     let mut fifth = server.connect().await;
     assert_eq!(rest(&mut fifth).await, "");
     drop(held);
-    timeout(PATIENCE, async {
-        while !server.exchange(&get_request("/")).await.starts_with("HTTP/1.1 200 ") {}
-    })
-    .await
-    .expect("no place was free again");
+    timeout(PATIENCE, async { while !server.exchange(&get_request("/")).await.starts_with("HTTP/1.1 200 ") {} })
+        .await
+        .expect("no place was free again");
 }
 
 #[tokio::test]
@@ -298,32 +235,16 @@ async fn errors_are_problems_with_the_name_of_their_request() {
     let server = Server::start(router(), small()).await;
     let answer = server.exchange(&get_request("/nowhere")).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(
-        head.starts_with("HTTP/1.1 404 ") && head.contains("content-type: application/problem+json"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 404 ") && head.contains("content-type: application/problem+json"), "{head}");
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
     let id = body["request_id"].as_str().unwrap();
     assert!(head.contains(&format!("x-request-id: {id}")), "{head} {id}");
     let answer = server.exchange(&get_request("/double")).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 405 ") && answer.contains("method_not_allowed"),
-        "{answer:?}"
-    );
-    let answer = server
-        .exchange(&post_request("/double", "content-length: 2\r\n", "{}"))
-        .await;
-    assert!(
-        answer.starts_with("HTTP/1.1 415 ") && answer.contains("unsupported_media_type"),
-        "{answer:?}"
-    );
-    let answer = server
-        .exchange(&post_request("/double", "content-length: 0\r\n", ""))
-        .await;
-    assert!(
-        answer.starts_with("HTTP/1.1 400 ") && answer.contains("missing_field"),
-        "{answer:?}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("method_not_allowed"), "{answer:?}");
+    let answer = server.exchange(&post_request("/double", "content-length: 2\r\n", "{}")).await;
+    assert!(answer.starts_with("HTTP/1.1 415 ") && answer.contains("unsupported_media_type"), "{answer:?}");
+    let answer = server.exchange(&post_request("/double", "content-length: 0\r\n", "")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("missing_field"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -332,22 +253,14 @@ async fn a_request_that_runs_is_answered_before_the_end_and_one_that_never_ends_
     let (mut slow, mut endless, mut idle) = (server.connect().await, server.connect().await, server.connect().await);
     slow.write_all(get_request("/slow").as_bytes()).await.unwrap();
     endless.write_all(get_request("/forever").as_bytes()).await.unwrap();
-    idle.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        .await
-        .unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut byte = [0; 1];
     idle.read_exact(&mut byte).await.unwrap();
     server.is_well().await;
     server.stop.send(()).unwrap();
     let answer = rest(&mut slow).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("late"),
-        "{answer:?}"
-    );
-    timeout(PATIENCE, server.task)
-        .await
-        .expect("the server did not end")
-        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("late"), "{answer:?}");
+    timeout(PATIENCE, server.task).await.expect("the server did not end").unwrap();
     assert_eq!(rest(&mut endless).await, "");
     assert!(TcpStream::connect(server.address).await.is_err());
 }

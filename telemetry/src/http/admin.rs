@@ -83,10 +83,7 @@ impl Admin {
                 metrics.upkeep();
             }
         };
-        let limits = Limits {
-            from,
-            ..Limits::new(limits::ADMIN_CONNECTIONS, limits::ADMIN_BODY_BYTES)
-        };
+        let limits = Limits { from, ..Limits::new(limits::ADMIN_CONNECTIONS, limits::ADMIN_BODY_BYTES) };
         tokio::select! {
             () = serve(listener, self.router(), shutdown, limits) => {}
             () = upkeep => {}
@@ -98,25 +95,14 @@ async fn ready(State(admin): State<Admin>) -> Result<&'static str, Problem> {
     if admin.readiness.is_ready() {
         Ok("ready\n")
     } else {
-        Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not_ready",
-            "This process takes no new work now",
-        ))
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "This process takes no new work now"))
     }
 }
 
 async fn version(State(admin): State<Admin>) -> Json<Version> {
-    Json(Version {
-        name: "tandem",
-        role: admin.role,
-        version: admin.version,
-    })
+    Json(Version { name: "tandem", role: admin.role, version: admin.version })
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        admin.metrics.render(),
-    )
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }

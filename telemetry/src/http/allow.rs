@@ -61,22 +61,16 @@ impl FromStr for Network {
         let prefix = match prefix {
             None => bits,
             // `u8::from_str` takes "+8" too.
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits
-                .parse()
-                .ok()
-                .filter(|prefix| *prefix <= bits)
-                .ok_or(BadNetwork::Prefix)?,
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().ok().filter(|prefix| *prefix <= bits).ok_or(BadNetwork::Prefix)?
+            }
             Some(_) => return Err(BadNetwork::Prefix),
         };
         let clean = match address {
             IpAddr::V4(v4) => prefix == 32 || v4.to_bits() << prefix == 0,
             IpAddr::V6(v6) => prefix == 128 || v6.to_bits() << prefix == 0,
         };
-        if clean {
-            Ok(Self { address, prefix })
-        } else {
-            Err(BadNetwork::HostBits)
-        }
+        if clean { Ok(Self { address, prefix }) } else { Err(BadNetwork::HostBits) }
     }
 }
 
@@ -101,14 +95,8 @@ impl Networks {
     #[must_use]
     pub fn loopback() -> Self {
         Self(vec![
-            Network {
-                address: Ipv4Addr::new(127, 0, 0, 0).into(),
-                prefix: 8,
-            },
-            Network {
-                address: Ipv6Addr::LOCALHOST.into(),
-                prefix: 128,
-            },
+            Network { address: Ipv4Addr::new(127, 0, 0, 0).into(), prefix: 8 },
+            Network { address: Ipv6Addr::LOCALHOST.into(), prefix: 128 },
         ])
     }
 

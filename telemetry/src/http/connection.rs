@@ -24,16 +24,9 @@ use crate::metric::{self, Closed};
 pub(super) async fn serve(stream: TcpStream, router: Router, limits: Limits, mut closing: watch::Receiver<bool>) {
     // Answers are small and whole: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Stalling {
-        stream,
-        limit: limits.write_stall,
-        stalled: None,
-    });
+    let io = TokioIo::new(Stalling { stream, limit: limits.write_stall, stalled: None });
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read)
-        .max_buf_size(limits.head_bytes);
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.header_read).max_buf_size(limits.head_bytes);
     let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
     let mut open = true;
     loop {

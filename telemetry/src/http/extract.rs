@@ -29,11 +29,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         }
         if !is_json(&parts.headers) {
             let title = "The body must be application/json";
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                title,
-            ));
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", title));
         }
         read(&body).map(Self)
     }
@@ -48,12 +44,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path: String = error
-            .path()
-            .to_string()
-            .chars()
-            .take(limits::ERROR_PATH_CHARS)
-            .collect();
+        let path: String = error.path().to_string().chars().take(limits::ERROR_PATH_CHARS).collect();
         body_problem(error.inner(), &path)
     })?;
     json.end().map_err(|error| body_problem(&error, "."))?;
@@ -106,8 +97,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
-        path.map(|axum::extract::Path(value)| Self(value))
-            .map_err(|_| Problem::not_found())
+        path.map(|axum::extract::Path(value)| Self(value)).map_err(|_| Problem::not_found())
     }
 }
 

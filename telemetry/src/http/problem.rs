@@ -93,27 +93,15 @@ impl Problem {
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "This address does not take that method",
-        )
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This address does not take that method")
     }
 
     pub(super) fn body_too_large() -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            "The body is larger than this address takes",
-        )
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is larger than this address takes")
     }
 
     pub(super) fn body_too_slow() -> Self {
-        Self::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_too_slow",
-            "The body did not arrive in time",
-        )
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time")
     }
 
     pub(super) fn body_unreadable() -> Self {
@@ -128,10 +116,7 @@ impl IntoResponse for Problem {
         let retry_after = self.retry_after_ms.map(|ms| ms.div_ceil(1000).max(1));
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -171,12 +156,6 @@ mod tests {
     fn a_wait_is_rounded_up_to_whole_seconds() {
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "x", "x").retry_after_ms(1_001);
         assert_eq!(problem.into_response().headers()["retry-after"], "2");
-        assert!(
-            Problem::not_found()
-                .into_response()
-                .headers()
-                .get("retry-after")
-                .is_none()
-        );
+        assert!(Problem::not_found().into_response().headers().get("retry-after").is_none());
     }
 }

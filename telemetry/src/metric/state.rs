@@ -26,14 +26,8 @@ metrics! {
 }
 
 /// What the writer counts: committed, stale, batches, away, failures, compacted.
-pub static WRITER: [Series; 6] = [
-    COMMITTED.plain(),
-    STALE.plain(),
-    BATCHES.plain(),
-    AWAY.plain(),
-    FAILURES.plain(),
-    COMPACTED.plain(),
-];
+pub static WRITER: [Series; 6] =
+    [COMMITTED.plain(), STALE.plain(), BATCHES.plain(), AWAY.plain(), FAILURES.plain(), COMPACTED.plain()];
 
 /// What the cache holds: records, revision.
 pub static CACHE: [Series; 2] = [RECORDS.plain(), REVISION.plain()];

@@ -1,0 +1,135 @@
+//! The command line.
+//!
+//! Decides the words and flags of each role. Leaves what their values mean to `config`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::EXIT_USAGE;
+use crate::config::{ConfigError, Layers, Setting};
+
+/// A voice/video relay and signaling system. One binary, one subcommand per role.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The roles.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Everything on this machine, for development: a state server, a relay, and a page that calls through them.
+    Dev(DevArgs),
+    /// Forwards media between the legs of calls.
+    Relay(RoleArgs),
+    /// Keeps the records of calls.
+    StateServer(RoleArgs),
+}
+
+/// Flags of every role.
+///
+/// Config comes from the file, then the environment (`TANDEM_<ROLE>__<KEY>`, two underscores between levels), then flags;
+/// each overrides the one before.
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// The config file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets one key of the config, as in `state.endpoint=http://127.0.0.1:7000`. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Setting>,
+    /// The same as `--set listen=…`.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The same as `--set admin=…`.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// The same as `--set log.filter=…`.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Checks the config, shows it without its secrets, and ends.
+    #[arg(long)]
+    pub(crate) check_config: bool,
+    /// Ends this process when the one with this pid, its parent, ends: what `tandem dev` starts does not outlive it.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) die_with_parent: Option<u32>,
+}
+
+impl RoleArgs {
+    /// The layers of `role`'s config.
+    pub(crate) fn layers(&self, role: &str) -> Result<Layers, ConfigError> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.file(path)?;
+        }
+        layers.environment(role, std::env::vars_os())?;
+        for setting in &self.set {
+            layers.set(setting)?;
+        }
+        for (flag, key, value) in [
+            ("--listen", "listen", &self.listen),
+            ("--admin", "admin", &self.admin),
+            ("--log", "log.filter", &self.log),
+        ] {
+            if let Some(text) = value {
+                layers.set(&Setting { key: key.to_owned(), text: text.clone(), origin: flag.to_owned() })?;
+            }
+        }
+        Ok(layers)
+    }
+}
+
+/// Flags of `tandem dev`.
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Where the page is served; on this machine only. Port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) http: SocketAddr,
+    /// Where the relay listens. Port 0 picks a free one, once.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3478")]
+    pub(crate) turn: SocketAddr,
+    /// Where the store and the generated configs are kept.
+    #[arg(long, value_name = "FOLDER", default_value = "target/dev")]
+    pub(crate) data_dir: PathBuf,
+    /// Says that everything is ready with one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Sets one key of a role's config, as in `relay.log.filter=debug` or `state-server.pop=2`. May be repeated.
+    #[arg(long, value_name = "ROLE.KEY=VALUE")]
+    pub(crate) set: Vec<Setting>,
+}
+
+/// Reads the command line; `Err` when there is nothing more to do than exit so.
+pub(crate) fn parse() -> Result<Command, ExitCode> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(cli.command),
+        Err(error) => {
+            // Help and version go to stdout, mistakes to stderr; who closed those does not want to hear.
+            let _ = error.print();
+            Err(if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_named_flag_is_as_strong_as_set_and_later() {
+        let words = ["tandem", "relay", "--listen", "127.0.0.1:1", "--set", "listen=127.0.0.1:2", "--log", "warn"];
+        let Command::Relay(args) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+        let toml = args.layers("relay").unwrap().to_toml();
+        assert!(toml.contains("listen = \"127.0.0.1:1\"") && toml.contains("filter = \"warn\""), "{toml}");
+    }
+}

@@ -1,0 +1,51 @@
+//! `tandem`: a table of contents. One subcommand per role; config errors exit 64 before any port is bound.
+
+mod cli;
+mod config;
+mod dev;
+mod lifeline;
+mod limits;
+mod role;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use cli::Command;
+
+/// EX_USAGE of sysexits.h: the command line or the config is wrong, and trying again changes nothing.
+const EXIT_USAGE: u8 = 64;
+
+/// Why a subcommand ended early.
+#[derive(Debug)]
+enum Failure {
+    /// The config is wrong. Nothing was started, no port was bound.
+    Config(config::ConfigError),
+    /// Something else is: a port that is taken, a store that is in use.
+    Run(String),
+}
+
+impl From<config::ConfigError> for Failure {
+    fn from(error: config::ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match cli::parse() {
+        Ok(Command::Dev(args)) => dev::main(&args),
+        Ok(Command::Relay(args)) => role::main::<config::role::RelayConfig>(&args),
+        Ok(Command::StateServer(args)) => role::main::<config::role::StateServerConfig>(&args),
+        Err(exit) => return exit,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(error)) => complain(&error, EXIT_USAGE),
+        Err(Failure::Run(error)) => complain(&error, 1),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "logging may not be set up yet, and this is said to whoever started us")]
+fn complain(error: &dyn std::fmt::Display, exit: u8) -> ExitCode {
+    eprintln!("tandem: {error}");
+    ExitCode::from(exit)
+}

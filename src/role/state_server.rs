@@ -1,0 +1,50 @@
+//! `tandem state-server`: joins config, file and service.
+
+use std::net::SocketAddr;
+
+use tandem_state_client::grpc;
+use tandem_state_server::StateServer;
+use tandem_telemetry::http::Networks;
+use tandem_wire::id::PopId;
+use tokio::net::TcpListener;
+
+use super::{Process, Role};
+use crate::config::role::{LogConfig, StateServerConfig};
+use crate::limits;
+
+impl Role for StateServerConfig {
+    fn log(&self) -> &LogConfig {
+        &self.log
+    }
+
+    fn admin(&self) -> (SocketAddr, Networks) {
+        (self.admin, self.admin_allow.0.clone())
+    }
+
+    async fn serve(self, process: Process) -> Result<(), String> {
+        // Records hold client addresses: whatever file is made is nobody else's to read.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let (data, pop) = (self.data, PopId(self.pop));
+        let open = move || StateServer::open(&data, pop, || tandem_net::clock::now().wall);
+        let server = match tokio::task::spawn_blocking(open).await {
+            Ok(opened) => opened.map_err(|error| format!("data: {error}"))?,
+            Err(_) => return Err("data: the store could not be opened".to_owned()),
+        };
+        let listener =
+            TcpListener::bind(self.listen).await.map_err(|error| format!("listen: cannot be bound: {error}"))?;
+        let address = listener.local_addr().map_err(|error| format!("listen: cannot be bound: {error}"))?;
+        process.metrics.attach(server.source());
+        process.ready("listen", address);
+        let until = process.shutdown.clone();
+        let serving = grpc::serve(listener, server, self.secret.get(), async move { until.requested().await });
+        let late = async {
+            process.shutdown.requested().await;
+            // Relays follow for as long as they live, which is longer than we want to wait.
+            tokio::time::sleep(limits::STATE_SERVER_DRAIN).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(|error| format!("listen: {error}")),
+            () = late => Ok(()),
+        }
+    }
+}
