@@ -1,0 +1,25 @@
+//! `cargo xtask bench`: measurements that need a release build and the machine for themselves.
+//!
+//! Decides what is built and handed over. Leaves measuring to the benches.
+
+use crate::child::Child;
+use crate::{Trouble, place, tools, web};
+
+/// Runs the bench that is named first; the rest goes to it.
+pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
+    match arguments {
+        ["relay", rest @ ..] => relay(rest),
+        [] => Err(Trouble::Usage("which bench? There is: relay".to_owned())),
+        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There is: relay"))),
+    }
+}
+
+fn relay(arguments: &[&str]) -> Result<(), Trouble> {
+    tools::see_to(&[tools::PROTOC, tools::NODE, tools::NPM, tools::COTURN])?;
+    web::packages()?;
+    web::build()?;
+    Child::cargo("build", &["--release"]).run()?;
+    let mut all = vec!["--package", "tandem-relay", "--bench", "relay", "--"];
+    all.extend(arguments);
+    Child::cargo("bench", &all).env("TANDEM_BIN", place::tandem("release")).run()
+}
