@@ -116,8 +116,8 @@ fn apply(args: &DevArgs, relay: &mut Layers, state_server: &mut Layers) -> Resul
     for setting in &args.set {
         let (role, key) = setting.key.split_once('.').unwrap_or((&setting.key, ""));
         let layers = match role {
-            RelayConfig::ROLE => &mut *relay,
-            StateServerConfig::ROLE => &mut *state_server,
+            RelayConfig::ROLE if !key.is_empty() => &mut *relay,
+            StateServerConfig::ROLE if !key.is_empty() => &mut *state_server,
             _ => {
                 let what = "a setting of `tandem dev` begins with `relay.` or `state-server.`";
                 return Err(ConfigError::new(&setting.key, what).set_by(Some("--set")).into());

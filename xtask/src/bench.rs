@@ -19,7 +19,7 @@ fn relay(arguments: &[&str]) -> Result<(), Trouble> {
     web::packages()?;
     web::build()?;
     Child::cargo("build", &["--release"]).run()?;
-    let mut all = vec!["--package", "tandem-relay", "--bench", "relay", "--"];
+    let mut all = vec!["--package", "tandem", "--bench", "relay", "--"];
     all.extend(arguments);
     Child::cargo("bench", &all).env("TANDEM_BIN", place::tandem("release")).run()
 }

@@ -8,7 +8,7 @@ use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::Span;
 
 use super::*;
-use crate::topology::{CallCommand, CallKind, EndReason, Transport};
+use crate::topology::{AttachmentCommand, Call, CallCommand, CallKind, EndReason, Transport};
 
 type Calls = Residency<u32, u32>;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use tandem_core::limits::{HEADROOM, TAILROOM};
-use tandem_core::switch::{Egress, Input, Owner, Slot, Source, Switch, Verdict};
+use tandem_core::switch::{Egress, Input, Newness, Owner, Slot, Source, Switch, Verdict};
 use tandem_core::topology::{Allocation, Attachment, ChannelBinding, ChannelNumber, Transport};
 use tandem_wire::id::{AllocationId, CallId, LegId, RelayId, VirtualAddr};
 use tandem_wire::redact::ClientAddr;
@@ -93,7 +93,8 @@ impl World {
             self.model.retain(|_, other| *other != owner);
             self.model.insert(allocation.client.socket_addr(), owner);
         }
-        let full = self.switch.handle(self.now, Input::Attach { call, leg, attachment: &record });
+        let full =
+            self.switch.handle(self.now, Input::Attach { call, leg, attachment: &record, newness: Newness::Now });
         assert_eq!(full, Ok(()), "twelve addresses do not fill a table");
     }
 
