@@ -15,7 +15,7 @@ use crate::limits;
 
 /// One counter: which second it counts (its low 16 bits) and how many answers went out in it.
 #[derive(Debug, Clone, Copy, Default)]
-struct Count {
+pub(super) struct Count {
     second: u16,
     answers: u16,
 }
@@ -32,6 +32,11 @@ impl AnswerLimiter {
             counts: vec![Count::default(); limits::ANSWER_COUNTERS].into_boxed_slice(),
             hash: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn table(&self) -> &[Count] {
+        &self.counts
     }
 
     /// Whether `client` may have one more answer in this second; counts it if so.

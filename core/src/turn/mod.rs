@@ -141,6 +141,12 @@ impl Gate {
         }
     }
 
+    /// The only thing that grows with no source.
+    #[cfg(test)]
+    fn limiter_table(&self) -> &[limiter::Count] {
+        self.limiter.table()
+    }
+
     fn silence(&mut self, why: Silence) -> Decision {
         match why {
             Silence::NotServed => self.counters.not_served += 1,
