@@ -22,6 +22,7 @@ mod coturn;
 mod floor;
 mod host;
 mod process;
+mod real;
 mod report;
 mod sys;
 mod tandem;
@@ -45,7 +46,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Legs that are set up at each forwarder: 1,000 calls.
 pub(crate) const LEGS: usize = 2_000;
 /// Legs that are set up before memory is measured, so that code and tables are there.
-pub(crate) const WARM_UP_LEGS: usize = 64;
+pub(crate) const WARM_UP_LEGS: usize = 1_024;
 /// Payload bytes of ChannelData: a voice packet and a full video packet.
 const PAYLOADS: [usize; 2] = [172, 1_100];
 const FLOWS: [usize; 2] = [64, LEGS];

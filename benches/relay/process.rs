@@ -4,9 +4,9 @@
 //! behalf (/proc/<pid>/task/*/schedstat), and its resident memory (/proc/<pid>/smaps_rollup).
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::{Failure, sys};
 
@@ -15,7 +15,6 @@ pub(crate) struct Process {
     name: &'static str,
     child: Child,
     output: BufReader<ChildStdout>,
-    input: ChildStdin,
     log: PathBuf,
 }
 
@@ -28,13 +27,11 @@ impl Process {
         directory: &Path,
     ) -> Result<Self, Failure> {
         let log = directory.join(format!("{name}.log"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log)?);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         sys::bind_child(&mut command, cpu);
         let mut child = command.spawn().map_err(|error| format!("{name} does not start: {error}"))?;
-        let (Some(output), Some(input)) = (child.stdout.take(), child.stdin.take()) else {
-            return Err(format!("{name} has no pipes").into());
-        };
-        Ok(Self { name, child, output: BufReader::new(output), input, log })
+        let output = child.stdout.take().ok_or_else(|| format!("{name} has no pipe"))?;
+        Ok(Self { name, child, output: BufReader::new(output), log })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -48,11 +45,6 @@ impl Process {
             return Err(self.failure("has ended"));
         }
         Ok(line.trim_end().to_owned())
-    }
-
-    /// Says a line to it.
-    pub(crate) fn say(&mut self, line: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.input, "{line}")?)
     }
 
     /// What went wrong with it, and the end of what it said about that.

@@ -34,7 +34,7 @@ pub struct Counters {
     pub send_full: Total,
     /// Dropped: the kernel refused this one datagram (no route, too long, a firewall).
     pub send_refused: Total,
-    /// Dropped: over [`COPIES_MAX`].
+    /// Dropped: more answers and retried packets than one flush takes (64 KiB).
     pub copies_over_cap: Total,
     /// Receiving failed for a reason other than that nothing was there.
     pub receive_errors: Total,

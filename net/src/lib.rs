@@ -5,5 +5,6 @@
 
 pub mod batch;
 pub mod clock;
+pub mod memory;
 pub mod socket;
 mod sys;

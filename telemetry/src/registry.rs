@@ -92,6 +92,10 @@ impl Metrics {
                 Kind::Gauge => recorder.describe_gauge(name, unit, help),
             }
         }
+        // What an alarm watches is there from the start: a first panic is to be a rise, not a new series.
+        for metric in [&metric::PANICS, &metric::HTTP_ACCEPT_ERRORS] {
+            metric.plain().record(&recorder, 0);
+        }
         let handle = recorder.handle();
         Arc::new(Self { recorder, handle, sources: Mutex::new(Vec::new()) })
     }

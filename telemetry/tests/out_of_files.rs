@@ -33,7 +33,7 @@ fn a_server_that_ran_out_of_files_serves_again_when_there_are_some() {
         let router = Router::new().route("/", get(|| async { "well" }));
         let server = tokio::spawn(serve(listener, router, std::future::pending(), Limits::new(500, 0)));
         tokio::time::timeout(Duration::from_secs(10), async {
-            while !metrics.render().contains("tandem_http_accept_errors_total") {
+            while metrics.render().contains("tandem_http_accept_errors_total 0\n") {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })

@@ -23,6 +23,10 @@ impl<H> HeldQueue<H> {
         if self.queue.len() >= self.cap {
             return false;
         }
+        if self.queue.is_empty() {
+            // One is the rule: its first growth would be to four.
+            self.queue.reserve_exact(1);
+        }
         self.queue.push_back((now.after(limits::HELD_FOR), held));
         true
     }

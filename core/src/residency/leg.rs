@@ -98,6 +98,8 @@ impl<A: Clone> Leg<A> {
         };
         if let Some(answer) = answer {
             if self.waiting.len() < limits::WAITING_PER_LEG {
+                // One is the rule: a vector's first growth would be to four.
+                self.waiting.reserve_exact(1);
                 self.waiting.push(Waiting { command, version, since: now, answer });
             } else {
                 shared.counters.over_cap += 1;

@@ -45,7 +45,8 @@ struct Shared<H, A> {
 /// then [`Residency::handle`]; then [`Residency::poll`] until `None`.
 #[derive(Debug)]
 pub struct Residency<H, A> {
-    calls: HashMap<CallId, Resident<H, A>, SeedableRandomState>,
+    /// Boxed: the free places of the table then cost a pointer each, not a call.
+    calls: HashMap<CallId, Box<Resident<H, A>>, SeedableRandomState>,
     /// Each call's next deadline, if it has one.
     timers: BTreeSet<(Mono, CallId)>,
     strays: HeldQueue<H>,
@@ -104,7 +105,7 @@ impl<H, A: Clone> Residency<H, A> {
     /// # Errors
     /// The [`Refusal`] that says why not.
     pub fn admits(&self, call: CallId, leg: LegId) -> Result<(), Refusal> {
-        self.calls.get(&call).and_then(Resident::record).ok_or(Refusal::CallEnded)?.admits(leg)
+        self.calls.get(&call).and_then(|resident| resident.record()).ok_or(Refusal::CallEnded)?.admits(leg)
     }
 
     /// Whether a packet that its call's record does not explain would be held now: only then is it worth copying.
@@ -178,7 +179,7 @@ impl<H, A: Clone> Residency<H, A> {
                 self.shared.counters.over_cap += 1;
                 return;
             }
-            self.calls.insert(call, Resident::new(call));
+            self.calls.insert(call, Box::new(Resident::new(call)));
         }
         let restoring = self.restoring;
         self.with(call, |resident, shared| resident.ask(now, held, restoring, shared));
@@ -204,7 +205,7 @@ impl<H, A: Clone> Residency<H, A> {
             self.shared.counters.over_cap += 1;
             return false;
         }
-        self.calls.insert(call, Resident::new(call));
+        self.calls.insert(call, Box::new(Resident::new(call)));
         true
     }
 

@@ -158,6 +158,8 @@ impl Attachment {
                 }
                 let a = self.next_allocation().ok_or(Refusal::AllocationQuota)?;
                 let mut next = Self { relay: by, last_allocation: a.get(), ..self.clone() };
+                // One is the rule: grow by one, not to the four that a vector starts with.
+                next.allocations.reserve_exact(1);
                 next.allocations.push(Allocation { a, transport, client, channels: Vec::new() });
                 Ok(Some(next))
             }
@@ -176,6 +178,7 @@ impl Attachment {
                 let a = allocation.a;
                 let mut next = Self { relay: by, ..self.clone() };
                 if let Some(allocation) = next.allocations.iter_mut().find(|other| other.a == a) {
+                    allocation.channels.reserve_exact(1);
                     allocation.channels.push(binding);
                 }
                 Ok(Some(next))

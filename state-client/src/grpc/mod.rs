@@ -7,7 +7,7 @@ mod convert;
 mod remote;
 mod service;
 
-pub use remote::RemoteStore;
+pub use remote::{RemoteError, RemoteStore};
 pub use service::serve;
 
 /// What tonic makes of `proto/state.proto`.
