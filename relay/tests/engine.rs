@@ -675,10 +675,10 @@ proptest! {
             match act {
                 Act::Allocate => {
                     prop_assert_eq!(clients[who].allocate(&mut world), Some(0));
-                    if !attached.contains_key(&who) {
-                        attached.insert(who, BTreeMap::new());
+                    attached.entry(who).or_insert_with(|| {
                         numbers[who] += 1;
-                    }
+                        BTreeMap::new()
+                    });
                 }
                 Act::End => {
                     let expected = if attached.remove(&who).is_some() { 0 } else { 437 };

@@ -146,7 +146,7 @@ pub enum Output<H, A> {
         /// The packet.
         held: H,
     },
-    /// The leg's attachment is another now: tell the switch ([`Residency::attachment`] has it).
+    /// The leg's attachment is another now: tell the switch ([`super::Residency::attachment`] has it).
     Attach {
         /// The call.
         call: CallId,

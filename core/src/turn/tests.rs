@@ -150,7 +150,7 @@ fn a_million_requests_without_proof_leave_nothing_behind() {
             .attribute(attr::NONCE, &[b'A'; NONCE_LEN])
             .attribute(attr::MESSAGE_INTEGRITY, &[0x5a; 20])
     });
-    let before = size_of_val(&*gate.limiter_table());
+    let before = size_of_val(gate.limiter_table());
     for n in 0..1_000_000_u32 {
         let from = ClientAddr::new((n.wrapping_mul(0x9e37_79b9).to_be_bytes(), 4000).into());
         let request = if n % 2 == 0 { &plain } else { &made_up };
@@ -158,7 +158,7 @@ fn a_million_requests_without_proof_leave_nothing_behind() {
         assert!(!matches!(decision, Decision::Proven(_)));
     }
     assert_eq!(gate.counters.proven, 0);
-    assert_eq!(size_of_val(&*gate.limiter_table()), before);
+    assert_eq!(size_of_val(gate.limiter_table()), before);
 }
 
 /// R15, R17, R25 and the ways of having no proof.
