@@ -9,7 +9,8 @@ fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("page.rs");
     let dist = root.join("web/dist");
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=web/dist");
+    // A path that is not there would have it run again each time.
+    println!("cargo::rerun-if-changed={}", if dist.is_dir() { "web/dist" } else { "web" });
     let mut files = Vec::new();
     if dist.join("index.html").is_file() {
         collect(&dist, &mut files)?;

@@ -46,6 +46,10 @@ pub(crate) fn main(args: &DevArgs) -> Result<(), Failure> {
         let what = "development only: the page hands out tickets, so it is served on this machine's loopback only";
         return Err(ConfigError::new("--http", what).into());
     }
+    if args.turn.ip().is_unspecified() {
+        let what = "browsers are told this address: name one that they can send to";
+        return Err(ConfigError::new("--turn", what).into());
+    }
     let children = Children::prepare(args)?;
     let run = |what: &str, error: &dyn std::fmt::Display| Failure::Run(format!("{what}: {error}"));
     log::init(Format::Text, &Filter::info()).map_err(|error| run("logging", &error))?;
@@ -91,8 +95,8 @@ async fn serve(args: &DevArgs, children: Children) -> Result<(), Failure> {
     let turn = children.turn.to_string();
     let started = Started { page: format!("http://{page}/"), turn, data_dir, demo: &demo, processes: &processes };
     say(&started, args.json);
-    let dev = Dev { demos: Arc::new(demos), orders: supervisor.orders() };
-    dev.serve(listener, async { shutdown.requested().await }).await;
+    let dev = Dev { demos: Arc::new(demos), orders: supervisor.orders(), shutdown };
+    dev.serve(listener).await;
     supervisor.stop().await;
     Ok(())
 }

@@ -239,18 +239,18 @@ mod tests {
             serve(&socket, &mut batch, before + 64, |from, slot| {
                 // Every third one grows in front, every fourth one is not sent: the rows do not line up by chance.
                 let n = owners[&from.socket_addr()];
-                if n % 3 == 0 {
+                if n.is_multiple_of(3) {
                     slot.start -= 4;
                     slot.len += 4;
                     let start = slot.start;
                     slot.buffer[start..start + 4].copy_from_slice(b"head");
                 }
-                (n % 4 != 0).then(|| back(from))
+                (!n.is_multiple_of(4)).then(|| back(from))
             });
             for (n, peer) in peers.iter().enumerate().filter(|(n, _)| n % 4 != 0) {
                 let mut buffer = [0; 100];
                 let (len, _) = peer.recv_from(&mut buffer).unwrap();
-                let head = if n % 3 == 0 { "head" } else { "" };
+                let head = if n.is_multiple_of(3) { "head" } else { "" };
                 assert_eq!(std::str::from_utf8(&buffer[..len]).unwrap(), format!("{head}canary {n} {round}"));
             }
         }

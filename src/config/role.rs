@@ -167,12 +167,20 @@ pub(crate) struct EndpointConfig {
 impl<'de> Deserialize<'de> for EndpointConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let host_and_port = text.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':'));
-        let good = host_and_port.is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        let rest = text.strip_prefix("http://");
+        let good = rest.and_then(|rest| Some((rest, rest.rsplit_once(':')?))).is_some_and(|(rest, (host, port))| {
+            let port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+            port && (rest.parse::<SocketAddr>().is_ok() || is_name(host))
         });
         if good { Ok(Self { text }) } else { Err(de::Error::custom("not an endpoint (as in http://127.0.0.1:7000)")) }
     }
+}
+
+/// Whether it is the name of a host. 10.0.0.256 is a mistyped address: no top-level domain is a number.
+fn is_name(host: &str) -> bool {
+    let labels = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-');
+    let last = host.rsplit('.').next().unwrap_or_default();
+    labels && !last.is_empty() && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// How to reach the state server.
@@ -291,6 +299,10 @@ mod tests {
             ("state.endpoint=127.0.0.1:7000", "state.endpoint"),
             ("state.endpoint=http://:7000", "state.endpoint"),
             ("state.endpoint=http://a/b:7000", "state.endpoint"),
+            ("state.endpoint=http://10.0.0.256:7000", "state.endpoint"),
+            ("state.endpoint=http://10.0.0.1/8:7000", "state.endpoint"),
+            ("state.endpoint=http://::1:7000", "state.endpoint"),
+            ("state.endpoint=http://store:+7000", "state.endpoint"),
             ("ticket_keys=[]", "ticket_keys"),
             (&format!("ticket_keys=[{keys}{{kid=7,secret=\"60303ae22b998861bce3b28f33eec1be\"}}]"), "ticket_keys"),
             ("ticket_keys=[{kid=8,secret=\"60303ae22b998861bce3b28f33eec1be\"}]", "ticket_keys"),
@@ -303,6 +315,9 @@ mod tests {
             let error = read::<RelayConfig>(&with(RELAY, &[setting])).unwrap_err().to_string();
             assert!(error.starts_with(&format!("config: {key}")), "{setting}: {error}");
             assert!(!error.contains("60303a"), "{error}");
+        }
+        for good in ["http://store.internal:7000", "http://[::1]:7000", "http://localhost:7000"] {
+            assert!(read::<RelayConfig>(&with(RELAY, &[&format!("state.endpoint={good}")])).is_ok(), "{good}");
         }
         assert!(read::<RelayConfig>(&with(RELAY, &[&format!("ticket_keys=[{keys}]")])).is_ok(), "eight may be there");
         for (setting, key) in [("listen=0.0.0.0:7000", "listen"), ("data=", "data"), ("secret=example", "secret")] {

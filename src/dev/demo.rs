@@ -98,19 +98,14 @@ impl Demos {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_session", "A session is a UUID"));
         }
         let _one_at_a_time = self.joining.lock().await;
-        let place = match self.place_of(session) {
-            Some(place) => place,
-            None => {
-                let id = self.make(true).await?;
-                self.with(|calls| {
-                    if let Some(call) = calls.iter_mut().find(|call| call.id == id) {
-                        call.sessions.push(session.to_owned());
-                    }
-                });
-                (id, 1)
+        let (id, leg) = loop {
+            match self.place_of(session) {
+                Some((id, leg)) if self.runs(id).await? => break (id, leg),
+                // Its store was wiped, or it is a day old: a tab that presses Connect again gets another one.
+                Some((id, _)) => self.with(|calls| calls.retain(|call| call.id != id)),
+                None => _ = self.make(true).await?,
             }
         };
-        let (id, leg) = place;
         let legs = self.demo(id).legs;
         let found = legs.into_iter().find(|l| l.leg == leg).ok_or_else(Problem::not_found)?;
         Ok(Joined { call_id: id.to_string(), leg, ice_servers: found.ice_servers })
@@ -135,15 +130,22 @@ impl Demos {
                     return Some((call.id, number(index)?));
                 }
             }
-            let call = calls.back_mut().filter(|call| call.open && call.sessions.len() < usize::from(LEGS))?;
+            let free = |call: &&mut Remembered| call.open && call.sessions.len() < usize::from(LEGS);
+            let call = calls.iter_mut().rev().find(free)?;
             call.sessions.push(session.to_owned());
             Some((call.id, number(call.sessions.len() - 1)?))
         })
     }
 
+    /// Whether the store has this call, and has it running.
+    async fn runs(&self, id: CallId) -> Result<bool, Problem> {
+        let listing = self.store.load(id).await.map_err(|error| problem(&error))?;
+        let record = listing.entries.iter().find(|entry| entry.key == Key::Call(id));
+        Ok(record.is_some_and(|entry| Call::from_json(&entry.value).is_ok_and(|call| call.ended.is_none())))
+    }
+
     /// Writes the record of a new call and remembers it.
     async fn make(&self, open: bool) -> Result<CallId, Problem> {
-        let unlucky = || Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The call could not be made");
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| unlucky())?;
         let bits = u128::from_be_bytes(random);
@@ -152,14 +154,7 @@ impl Demos {
         let record = Call::apply(None, create, tandem_net::clock::now()).map_err(|_| unlucky())?;
         let value = record.to_json().map_err(|_| unlucky())?;
         let op = Op { key: Key::Call(id), based_on: Revision::ZERO, change: Change::Put(value) };
-        self.store.commit(Command { ops: vec![op] }).await.map_err(|error| match error {
-            StoreError::Away { .. } => {
-                let title = "The store cannot be reached; calls in progress go on";
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", title)
-                    .retry_after_ms(limits::STORE_RETRY_MS)
-            }
-            _ => unlucky(),
-        })?;
+        self.store.commit(Command { ops: vec![op] }).await.map_err(|error| problem(&error))?;
         self.with(|calls| {
             if calls.len() >= limits::DEMO_CALLS {
                 calls.pop_front();
@@ -180,5 +175,18 @@ impl Demos {
             Some(DemoLeg { leg: n, ice_servers: [server] })
         });
         Demo { call_id: id.to_string(), legs: legs.collect() }
+    }
+}
+
+fn unlucky() -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The call could not be made")
+}
+
+fn problem(error: &StoreError) -> Problem {
+    if error.is_away() {
+        let title = "The store cannot be reached; calls in progress go on";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", title).retry_after_ms(limits::STORE_RETRY_MS)
+    } else {
+        unlucky()
     }
 }

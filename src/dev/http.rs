@@ -2,13 +2,12 @@
 //!
 //! Decides words and statuses. Leaves the doing to [`super::demo`] and [`super::supervisor`].
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,17 +24,21 @@ use super::signal::{Item, Mailboxes};
 use super::supervisor::{OrderError, Orders};
 use super::table::{Name, Process};
 use crate::limits;
+use crate::shutdown::Shutdown;
 
 /// What the endpoints work on.
 #[derive(Clone)]
 pub(crate) struct Dev {
     pub(crate) demos: Arc<Demos>,
     pub(crate) orders: Orders,
+    /// Ends what waits.
+    pub(crate) shutdown: Shutdown,
 }
 
 impl Dev {
-    /// Serves until `shutdown`.
-    pub(crate) async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    /// Serves until the shutdown is requested.
+    pub(crate) async fn serve(self, listener: TcpListener) {
+        let shutdown = self.shutdown.clone();
         let router = Router::new()
             .route("/v1/dev/demo", post(create))
             .route("/v1/dev/demo/join", post(join))
@@ -48,6 +51,7 @@ impl Dev {
             .route("/{*file}", get(page::file))
             .layer(middleware::from_fn(own_pages_only))
             .with_state(self);
+        let shutdown = async move { shutdown.requested().await };
         serve(listener, router, shutdown, Limits::new(limits::DEV_CONNECTIONS, limits::SIGNAL_BYTES)).await;
     }
 }
@@ -59,7 +63,13 @@ async fn own_pages_only(request: axum::extract::Request, next: Next) -> Response
         let title = "Development endpoints answer to pages of this machine only";
         return Problem::new(StatusCode::FORBIDDEN, "foreign_origin", title).into_response();
     }
-    next.run(request).await
+    let api = request.uri().path().starts_with("/v1/");
+    let mut response = next.run(request).await;
+    if api {
+        // Tickets are nothing to keep in a browser's cache.
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
 }
 
 fn foreign(headers: &HeaderMap) -> bool {
@@ -123,8 +133,12 @@ async fn take_signals(
     Query(poll): Query<Poll>,
 ) -> Result<axum::Json<Items<Item>>, Problem> {
     let wait = Duration::from_millis(poll.wait_ms.min(limits::POLL_WAIT_MS_MAX));
-    let items = mailboxes(&dev, &call)?.take(leg, poll.after, wait).await;
-    Ok(axum::Json(Items { items: items.ok_or_else(Problem::not_found)? }))
+    let mailboxes = mailboxes(&dev, &call)?;
+    let items = tokio::select! {
+        items = mailboxes.take(leg, poll.after, wait) => items.ok_or_else(Problem::not_found)?,
+        () = dev.shutdown.requested() => Vec::new(),
+    };
+    Ok(axum::Json(Items { items }))
 }
 
 async fn processes(State(dev): State<Dev>) -> axum::Json<Items<Process>> {
@@ -163,14 +177,14 @@ async fn kill(
     Ok(axum::Json(json!({ "pid": killed.map_err(problem)? })))
 }
 
-async fn pause(State(dev): State<Dev>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+async fn pause(State(dev): State<Dev>, Path(name): Path<String>) -> Result<axum::Json<serde_json::Value>, Problem> {
     dev.orders.pause(named(&name)?).await.map_err(problem)?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(axum::Json(json!({})))
 }
 
-async fn resume(State(dev): State<Dev>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+async fn resume(State(dev): State<Dev>, Path(name): Path<String>) -> Result<axum::Json<serde_json::Value>, Problem> {
     dev.orders.resume(named(&name)?).await.map_err(problem)?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(axum::Json(json!({})))
 }
 
 fn named(name: &str) -> Result<Name, Problem> {

@@ -8,9 +8,9 @@ use tandem_telemetry::http::Problem;
 
 include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
-/// Scripts, styles, pictures and connections from here only; nothing may frame it.
-const POLICY: &str =
-    "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Scripts, styles, pictures and connections from here only, and video of a call; nothing inline, nothing may frame it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    media-src 'self' blob: mediastream:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const NOT_BUILT: &str = "<!doctype html><meta charset=utf-8><title>Tandem</title>\
     <p>The page is not built into this binary. Run <code>cargo xtask dev</code>, which builds it.";
