@@ -11,7 +11,9 @@ use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::Total;
 
 use crate::socket::Socket;
-use crate::sys::{self, BATCH, Datagram, RawAddr, Received};
+use crate::sys::{self, Datagram, RawAddr, Received};
+
+pub use crate::sys::BATCH;
 
 /// The longest datagram that is received; longer ones are dropped and counted. Media keeps to 1,500 B paths; this leaves
 /// room for tunnel heads, and makes a slot 2 KiB.

@@ -91,7 +91,7 @@ pub(crate) struct Received {
 }
 
 /// How many datagrams one system call moves at the most.
-pub(crate) const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
 const fn zeroed_header() -> libc::mmsghdr {
     libc::mmsghdr {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tandem_core::residency;
 use tandem_core::switch::Source;
 use tandem_core::topology::Transport;
-use tandem_net::batch::Batch;
+use tandem_net::batch::{BATCH, Batch};
 use tandem_net::clock;
 use tandem_net::socket::{Socket, Waker};
 use tandem_telemetry::registry::CounterSet;
@@ -76,7 +76,9 @@ impl PacketThread {
                 published = now.mono;
                 self.shared.published.publish(&totals(&self.engine, &batch, counters));
             }
-            if received == 0 && told == 0 {
+            // A batch that is not full has emptied the socket: to ask it again before waiting would cost a system call a
+            // packet at low load.
+            if received < BATCH && told == 0 {
                 self.wait(now, published);
             }
         }
