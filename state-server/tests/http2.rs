@@ -2,13 +2,7 @@
 //!
 //! Frames are written by hand, since no client library would. Each test asks three things: the connection is closed,
 //! memory stays what it was, and others are served meanwhile.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::large_futures,
-    reason = "a test"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::large_futures, reason = "a test")]
 
 use std::sync::Arc;
 use std::time::Duration;
