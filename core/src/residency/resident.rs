@@ -170,7 +170,12 @@ impl<H, A: Clone> Resident<H, A> {
         if self.has_ended() {
             return;
         }
-        self.phase = Phase::Current;
+        let said = shared.outputs.len();
+        // Legs of a call that was not to be trusted: what the switch said of them meanwhile could not be acted on.
+        let unsettled: Vec<LegId> = match core::mem::replace(&mut self.phase, Phase::Current) {
+            Phase::Loading => self.legs.iter().map(|leg| leg.leg).collect(),
+            _ => Vec::new(),
+        };
         // A leg that the store does not have, and that had nothing to write, is gone.
         let listed: Vec<LegId> = snapshot.legs.iter().map(|(leg, ..)| *leg).collect();
         let gone = |leg: &Leg<A>| !listed.contains(&leg.leg) && leg.revision <= snapshot.at && !leg.is_dirty();
@@ -179,6 +184,13 @@ impl<H, A: Clone> Resident<H, A> {
             self.take_attachment(leg, Some(record), revision, shared);
         }
         self.remove_those_who_left(shared);
+        let id = self.id;
+        for leg in unsettled.into_iter().filter(|leg| self.legs.iter().any(|l| l.leg == *leg)) {
+            let again = |output: &Output<H, A>| matches!(output, Output::Attach { leg: other, .. } if *other == leg);
+            if !shared.outputs.iter().skip(said).any(again) {
+                shared.outputs.push_back(Output::Attach { call: id, leg });
+            }
+        }
         self.release(shared);
     }
 
