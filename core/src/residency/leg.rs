@@ -26,6 +26,13 @@ struct Heard {
     revision: Revision,
 }
 
+/// A version of the record, on its way to the store.
+#[derive(Debug)]
+struct Writing {
+    version: u32,
+    attachment: Attachment,
+}
+
 #[derive(Debug)]
 pub(super) struct Leg<A> {
     pub(super) leg: LegId,
@@ -36,8 +43,10 @@ pub(super) struct Leg<A> {
     version: u32,
     /// The version that is durable.
     stored: u32,
-    /// The version that is being written.
-    writing: Option<u32>,
+    /// What is being written.
+    writing: Option<Box<Writing>>,
+    /// What was being written when the store went away: it may be stored or not.
+    in_doubt: Option<Box<Writing>>,
     /// When to try again, after the store was away.
     retry_at: Option<Mono>,
     waiting: Vec<Waiting<A>>,
@@ -53,6 +62,7 @@ impl<A: Clone> Leg<A> {
             version: 0,
             stored: 0,
             writing: None,
+            in_doubt: None,
             retry_at: None,
             waiting: Vec::new(),
             heard: None,
@@ -114,7 +124,7 @@ impl<A: Clone> Leg<A> {
     /// Starts a write if there is something to write and none is under way.
     fn write<H>(&mut self, call: CallId, shared: &mut Shared<H, A>) {
         if self.writing.is_none() && self.retry_at.is_none() && self.is_dirty() {
-            self.writing = Some(self.version);
+            self.writing = Some(Box::new(Writing { version: self.version, attachment: self.attachment.clone() }));
             shared.counters.writes += 1;
             shared.outputs.push_back(Output::Write {
                 call,
@@ -126,7 +136,9 @@ impl<A: Clone> Leg<A> {
     }
 
     pub(super) fn written<H>(&mut self, call: CallId, revision: Revision, shared: &mut Shared<H, A>) -> Fate {
-        let Some(version) = self.writing.take() else { return Fate::Good };
+        let Some(writing) = self.writing.take() else { return Fate::Good };
+        let version = writing.version;
+        self.in_doubt = None;
         self.stored = version;
         self.revision = self.revision.max(revision);
         let mut index = 0;
@@ -151,24 +163,23 @@ impl<A: Clone> Leg<A> {
     }
 
     /// Somebody else wrote this record: what memory has is not to be trusted. The call is to be loaded again.
+    ///
+    /// Unless it was ourselves: then what is loaded is what was in doubt, and memory goes on from there.
     pub(super) fn write_stale<H>(&mut self, shared: &mut Shared<H, A>) {
         self.writing = None;
         self.heard = None;
         self.revision = Revision::ZERO;
-        self.give_up(shared);
-        shared.counters.conflicts += 1;
+        if self.in_doubt.is_none() {
+            self.give_up(shared);
+            shared.counters.conflicts += 1;
+        }
     }
 
     pub(super) fn write_away<H>(&mut self, now: Mono, call: CallId, shared: &mut Shared<H, A>) -> Fate {
-        self.writing = None;
+        self.in_doubt = self.writing.take().or(self.in_doubt.take());
         self.retry_at = Some(now.after(limits::STORE_RETRY));
         // The write may have reached the store after all: then what was heard meanwhile tells.
         match self.heard.take() {
-            Some(heard) if heard.record.as_ref() == Some(&self.attachment) => {
-                self.writing = Some(self.version);
-                self.retry_at = None;
-                self.written(call, heard.revision, shared)
-            }
             Some(heard) if heard.revision > self.revision => self.adopt(call, heard.record, heard.revision, shared),
             _ => Fate::Good,
         }
@@ -200,17 +211,23 @@ impl<A: Clone> Leg<A> {
         revision: Revision,
         shared: &mut Shared<H, A>,
     ) -> Fate {
-        if self.is_dirty() && record.as_ref() != Some(&self.attachment) {
-            shared.counters.conflicts += 1;
-        }
+        // What a write of ours that was given up for lost has left there, or an echo of what memory has.
+        let ours = match (&record, &self.in_doubt) {
+            (Some(record), _) if *record == self.attachment => Some(self.version),
+            (Some(record), Some(doubt)) if *record == doubt.attachment => Some(doubt.version),
+            _ => None,
+        };
         self.revision = revision;
         self.retry_at = None;
+        if let (Some(version), Some(record)) = (ours, &record) {
+            self.writing = Some(Box::new(Writing { version, attachment: record.clone() }));
+            return self.written(call, revision, shared);
+        }
+        self.in_doubt = None;
+        if self.is_dirty() {
+            shared.counters.conflicts += 1;
+        }
         match record {
-            Some(record) if record == self.attachment => {
-                // What a write of ours that was given up for lost has left there, or an echo.
-                self.writing = Some(self.version);
-                self.written(call, revision, shared)
-            }
             Some(record) => {
                 self.give_up(shared);
                 self.attachment = record;

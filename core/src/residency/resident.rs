@@ -16,7 +16,11 @@ enum Phase {
     /// As the store has it, or newer.
     Current,
     /// Ended, or never was. Kept for a while, so that latecomers are refused without asking the store.
-    Ended { until: Mono },
+    Ended {
+        until: Mono,
+        /// As of this revision of the store.
+        at: Revision,
+    },
 }
 
 /// Where the question to the store is.
@@ -158,11 +162,12 @@ impl<H, A: Clone> Resident<H, A> {
         match snapshot.call {
             // What we know is newer than this answer: a change overtook it.
             None if known > snapshot.at => {}
-            None => return self.end(now, shared),
+            None => return self.end(now, snapshot.at, shared),
             Some((record, revision)) if revision >= known => {
                 if record.ended.is_some() {
-                    return self.end(now, shared);
+                    return self.end(now, revision, shared);
                 }
+                self.revive(revision);
                 self.record = Some((record, revision));
             }
             Some(_) => {}
@@ -244,12 +249,21 @@ impl<H, A: Clone> Resident<H, A> {
         });
     }
 
+    /// A call that was not there when the store was asked, and has been made since.
+    fn revive(&mut self, revision: Revision) {
+        if let Phase::Ended { at, .. } = self.phase
+            && revision > at
+        {
+            self.phase = Phase::Current;
+        }
+    }
+
     /// The call is over, or never was.
-    fn end(&mut self, now: Mono, shared: &mut Shared<H, A>) {
+    fn end(&mut self, now: Mono, at: Revision, shared: &mut Shared<H, A>) {
         if self.has_ended() {
             return;
         }
-        self.phase = Phase::Ended { until: now.after(limits::ENDED_CALL_LIFE) };
+        self.phase = Phase::Ended { until: now.after(limits::ENDED_CALL_LIFE), at };
         self.load = Load::Idle;
         self.record = None;
         for leg in &mut self.legs {
@@ -305,15 +319,19 @@ impl<H, A: Clone> Resident<H, A> {
         shared: &mut Shared<H, A>,
     ) {
         let known = self.record.as_ref().map_or(Revision::ZERO, |(_, revision)| *revision);
-        if revision <= known || self.has_ended() {
+        if revision <= known {
             return;
         }
         match record {
             Some(record) if record.ended.is_none() => {
+                self.revive(revision);
+                if self.has_ended() {
+                    return;
+                }
                 self.record = Some((record, revision));
                 self.remove_those_who_left(shared);
             }
-            _ => self.end(now, shared),
+            _ => self.end(now, revision, shared),
         }
     }
 
@@ -337,7 +355,7 @@ impl<H, A: Clone> Resident<H, A> {
             Load::Idle | Load::Asked => None,
         };
         let ended = match self.phase {
-            Phase::Ended { until } => Some(until),
+            Phase::Ended { until, .. } => Some(until),
             Phase::Loading | Phase::Current => None,
         };
         let legs = self.legs.iter().filter_map(|leg| leg.next_deadline(away)).min();
@@ -346,7 +364,7 @@ impl<H, A: Clone> Resident<H, A> {
 
     /// Does what is due; `false` when the call may be forgotten.
     pub(super) fn expire(&mut self, now: Mono, shared: &mut Shared<H, A>) -> bool {
-        if let Phase::Ended { until } = self.phase {
+        if let Phase::Ended { until, .. } = self.phase {
             return until > now;
         }
         shared.counters.held_in_vain += self.held.expire(now);
