@@ -317,15 +317,15 @@ impl Engine {
     fn keep_promise(&mut self, now: Now, pending: &Pending) {
         let Pending { proven, source, promise } = pending;
         let ticket = proven.ticket;
+        let attachment = self.residency.attachment(ticket.call, ticket.leg);
+        let Some(allocation) = attachment.and_then(|a| a.find(source.transport, source.client)) else {
+            // Ended by its client, or evicted, while it was being written: there is nothing left to speak of.
+            return;
+        };
+        let relayed = VirtualAddr::of(ticket.leg, allocation.a);
         let answer = match *promise {
             Promise::Channel => Answer::Done,
             Promise::Allocation { lifetime } => {
-                let attachment = self.residency.attachment(ticket.call, ticket.leg);
-                let Some(allocation) = attachment.and_then(|a| a.find(source.transport, source.client)) else {
-                    // Evicted while it was being written: somebody else has this address now.
-                    return;
-                };
-                let relayed = VirtualAddr::of(ticket.leg, allocation.a);
                 let _ = self.switch.handle(now, switch::Input::Refresh { source: *source, lifetime });
                 Answer::Allocated { relayed, lifetime }
             }

@@ -91,6 +91,12 @@ impl<A: Clone> Leg<A> {
             Some(next) => {
                 self.attachment = next;
                 self.version = self.version.wrapping_add(1);
+                if matches!(command, AttachmentCommand::Detach { .. }) {
+                    // Who waits to be told of this allocation is not told of one that comes after it.
+                    let before = self.waiting.len();
+                    self.waiting.retain(|waiting| waiting.command.address() != command.address());
+                    shared.counters.abandoned += (before - self.waiting.len()) as u64;
+                }
                 shared.outputs.push_back(Output::Attach { call: call.id, leg: self.leg });
                 self.version
             }

@@ -129,6 +129,18 @@ pub enum AttachmentCommand {
     },
 }
 
+impl AttachmentCommand {
+    /// The address that it is about.
+    #[must_use]
+    pub const fn address(&self) -> (Transport, ClientAddr) {
+        match *self {
+            Self::Attach { transport, client }
+            | Self::BindChannel { transport, client, .. }
+            | Self::Detach { transport, client } => (transport, client),
+        }
+    }
+}
+
 impl Attachment {
     /// A leg that is attached nowhere.
     #[must_use]
