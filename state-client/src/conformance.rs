@@ -4,6 +4,7 @@
 //! once. A check that fails panics with what it found.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "this is a test, kept where all can run it"
@@ -11,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,10 +29,20 @@ use crate::{BucketSet, Change, Command, Event, Key, Listing, Op, Store, StoreErr
 /// The PoP that the store under test must be of.
 pub const POP: PopId = PopId(1);
 
-/// How long a check waits for something that must come.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a check waits for something that must come, in milliseconds.
+static PATIENCE_MS: AtomicU64 = AtomicU64::new(10_000);
 
-type Subject = Arc<dyn Store>;
+/// Lets checks wait for less than ten seconds, where they are to fail.
+pub fn set_patience(patience: Duration) {
+    PATIENCE_MS.store(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+fn patience() -> Duration {
+    Duration::from_millis(PATIENCE_MS.load(Ordering::Relaxed))
+}
+
+/// The store under test.
+pub type Subject = Arc<dyn Store>;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -57,34 +69,61 @@ async fn commit(store: &Subject, ops: Vec<Op>) -> Result<Revision, StoreError> {
 }
 
 fn values(listing: &Listing) -> BTreeMap<Key, Vec<u8>> {
-    listing.entries.iter().map(|entry| (entry.key, entry.value.clone())).collect()
+    listing.entries.iter().map(|entry| (entry.key, entry.value.to_vec())).collect()
 }
 
 async fn next(watch: &mut Watch) -> Result<Event, StoreError> {
-    let next = tokio::time::timeout(PATIENCE, watch.next()).await;
+    let next = tokio::time::timeout(patience(), watch.next()).await;
     next.unwrap_or_else(|_| panic!("a change did not come")).unwrap_or_else(|| panic!("the watch ended"))
+}
+
+type Check = fn(Subject) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+macro_rules! checks {
+    ($($name:ident,)*) => {
+        const CHECKS: &[(&str, Check)] = &[$((stringify!($name), |store| Box::pin(async move { $name(&store).await }))),*];
+    };
+}
+
+checks! {
+    a_record_is_created_once,
+    a_stale_command_does_nothing_and_says_which_record,
+    a_command_happens_all_or_not_at_all,
+    what_was_removed_can_be_created_again,
+    a_load_sees_what_was_committed_and_only_its_call,
+    a_restore_has_exactly_its_buckets,
+    commands_that_cannot_be_right_are_refused,
+    a_watch_gives_every_change_after_its_revision_once_and_in_order,
+    a_watch_sees_only_its_buckets_and_whole_commands,
+    a_watch_from_where_a_restore_was_misses_nothing,
+    a_watch_that_is_resumed_where_it_was_misses_nothing_and_repeats_nothing,
+    a_watch_of_a_revision_that_is_not_kept_or_not_there_is_compacted,
+    an_address_is_found_while_its_leg_is_attached_there,
+    an_address_belongs_to_whoever_attached_last,
+    a_record_that_cannot_be_read_hinders_nothing,
+    of_many_writers_on_one_record_each_step_has_one_winner,
+    a_thousand_commands_at_once_happen_in_one_order_that_everyone_sees,
+}
+
+/// Runs every check on one store, and gives the names of those that fail.
+pub async fn failing(store: Subject) -> Vec<&'static str> {
+    let mut failing = Vec::new();
+    for (name, check) in CHECKS {
+        // In a task of its own: a check that fails panics, and the others are to run all the same.
+        if tokio::spawn(check(Arc::clone(&store))).await.is_err() {
+            failing.push(*name);
+        }
+    }
+    failing
 }
 
 /// Runs every check on one store.
 ///
 /// # Panics
-/// With what a check found.
+/// With the names of the checks that fail.
 pub async fn every_check(store: Subject) {
-    a_record_is_created_once(&store).await;
-    a_stale_command_does_nothing_and_says_which_record(&store).await;
-    a_command_happens_all_or_not_at_all(&store).await;
-    what_was_removed_can_be_created_again(&store).await;
-    a_load_sees_what_was_committed_and_only_its_call(&store).await;
-    a_restore_has_exactly_its_buckets(&store).await;
-    commands_that_cannot_be_right_are_refused(&store).await;
-    a_watch_gives_every_change_after_its_revision_once_and_in_order(&store).await;
-    a_watch_sees_only_its_buckets_and_whole_commands(&store).await;
-    a_watch_from_where_a_restore_was_misses_nothing(&store).await;
-    a_watch_of_a_revision_that_is_not_kept_or_not_there_is_compacted(&store).await;
-    an_address_is_found_while_its_leg_is_attached_there(&store).await;
-    an_address_belongs_to_whoever_attached_last(&store).await;
-    a_record_that_cannot_be_read_hinders_nothing(&store).await;
-    of_many_writers_on_one_record_each_step_has_one_winner(&store).await;
+    let failing = failing(store).await;
+    assert!(failing.is_empty(), "{} of {} checks fail: {failing:#?}", failing.len(), CHECKS.len());
 }
 
 async fn a_record_is_created_once(store: &Subject) {
@@ -227,7 +266,8 @@ async fn a_watch_gives_every_change_after_its_revision_once_and_in_order(store: 
     expected.sort_unstable();
     for (revision, key, step) in expected {
         let event = next(&mut watch).await.unwrap();
-        assert_eq!((event.revision, event.key, event.value), (revision, key, Some(step.to_be_bytes().to_vec())));
+        assert_eq!((event.revision, event.key), (revision, key));
+        assert_eq!(event.value.as_deref(), Some(&step.to_be_bytes()[..]));
     }
     // And again from the middle, all of it from what is kept.
     let key = Key::Call(calls[0]);
@@ -252,26 +292,67 @@ async fn a_watch_sees_only_its_buckets_and_whole_commands(store: &Subject) {
     let keys: Vec<Key> = (1..=OPS_PER_COMMAND as u16).map(|n| Key::Attachment(mine, leg(n))).collect();
     let ops = keys.iter().map(|key| put(*key, Revision::ZERO, b"v")).collect();
     let revision = commit(store, ops).await.unwrap();
-    for key in keys {
+    for key in &keys {
         let event = next(&mut watch).await.unwrap();
-        assert_eq!((event.key, event.revision), (key, revision));
+        assert_eq!((event.key, event.revision), (*key, revision));
     }
+    // And never a part of one: what breaks off breaks off between two commands.
+    let mut watch = store.watch(&BucketSet::of([mine.bucket()]), at).await.unwrap();
+    let changes = tokio::time::timeout(patience(), std::future::poll_fn(|context| watch.poll_changes(context))).await;
+    let changes = changes.expect("changes did not come").expect("the watch ended").unwrap();
+    assert_eq!(changes.events.iter().map(|event| event.key).collect::<Vec<_>>(), keys);
+    assert!(changes.reached >= revision);
+}
+
+async fn a_watch_that_is_resumed_where_it_was_misses_nothing_and_repeats_nothing(store: &Subject) {
+    let call = new_call();
+    let buckets = BucketSet::of([call.bucket()]);
+    let mut reached = store.load(call).await.unwrap().revision;
+    let writer = {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            for step in 0..200_u16 {
+                let keys = [Key::Attachment(call, leg(2 * step + 1)), Key::Attachment(call, leg(2 * step + 2))];
+                commit(&store, keys.map(|key| put(key, Revision::ZERO, b"v")).to_vec()).await.unwrap();
+            }
+        })
+    };
+    let mut legs = Vec::new();
+    while legs.len() < 400 {
+        let mut watch = store.watch(&buckets, reached).await.unwrap();
+        // As far as it can be resumed from, which is between two commands.
+        loop {
+            let Key::Attachment(_, leg) = next(&mut watch).await.unwrap().key else { panic!("not ours") };
+            legs.push(leg.get());
+            if watch.reached() > reached {
+                reached = watch.reached();
+                break;
+            }
+        }
+    }
+    assert_eq!(legs, (1..=400).collect::<Vec<u16>>());
+    writer.await.unwrap();
 }
 
 async fn a_watch_from_where_a_restore_was_misses_nothing(store: &Subject) {
     let call = new_call();
     let buckets = BucketSet::of([call.bucket()]);
     let key = Key::Attachment(call, leg(1));
+    let (under_way, is_under_way) = tokio::sync::oneshot::channel();
     let writer = {
         let store = Arc::clone(store);
         tokio::spawn(async move {
-            let mut at = Revision::ZERO;
+            let (mut at, mut under_way) = (Revision::ZERO, Some(under_way));
             for step in 0..300_u32 {
+                if let Some(under_way) = under_way.take_if(|_| step == 20) {
+                    under_way.send(()).unwrap();
+                }
                 at = commit(&store, vec![put(key, at, &step.to_be_bytes())]).await.unwrap();
             }
         })
     };
     // While it writes: what the list has and what follows from there is all of it.
+    is_under_way.await.unwrap();
     let listing = store.restore(&buckets).await.unwrap();
     let mut expected = match values(&listing).get(&key) {
         Some(value) => u32::from_be_bytes(value.as_slice().try_into().unwrap()) + 1,
@@ -280,7 +361,7 @@ async fn a_watch_from_where_a_restore_was_misses_nothing(store: &Subject) {
     let mut watch = store.watch(&buckets, listing.revision).await.unwrap();
     while expected < 300 {
         let event = next(&mut watch).await.unwrap();
-        assert_eq!(event.value, Some(expected.to_be_bytes().to_vec()));
+        assert_eq!(event.value.as_deref(), Some(&expected.to_be_bytes()[..]));
         expected += 1;
     }
     writer.await.unwrap();
@@ -362,6 +443,18 @@ async fn an_address_belongs_to_whoever_attached_last(store: &Subject) {
     }
     commit(store, vec![delete(Key::Attachment(older, leg(2)), at[0])]).await.unwrap();
     assert_eq!(found(store, shared).await, Some((newer, 2, 1)), "the older one's end is not the newer one's");
+    let (third, key) = (new_call(), Key::Attachment(newer, leg(2)));
+    let other = Key::Attachment(third, leg(1));
+    let ops = vec![
+        put(Key::Call(third), Revision::ZERO, &record(third).to_json().unwrap()),
+        put(other, Revision::ZERO, &attached(third, leg(1), &[client(), shared])),
+    ];
+    let third_at = commit(store, ops).await.unwrap();
+    // A change of the older record that keeps the address does not claim it anew.
+    commit(store, vec![put(key, at[1], &attached(newer, leg(2), &[shared, client()]))]).await.unwrap();
+    assert_eq!(found(store, shared).await, Some((third, 1, 2)));
+    commit(store, vec![delete(other, third_at)]).await.unwrap();
+    assert_eq!(found(store, shared).await, Some((newer, 2, 1)), "who was there before is there still");
 }
 
 async fn a_record_that_cannot_be_read_hinders_nothing(store: &Subject) {
@@ -404,4 +497,52 @@ async fn of_many_writers_on_one_record_each_step_has_one_winner(store: &Subject)
         assert_eq!(*count, index as u32 + 1);
     }
     assert!(!won.is_empty());
+}
+
+/// One command of the check below: when it was asked for and answered, by a counter that everyone shares, and its revision.
+struct Done {
+    asked: u64,
+    answered: u64,
+    revision: Revision,
+    key: Key,
+    value: [u8; 8],
+}
+
+async fn a_thousand_commands_at_once_happen_in_one_order_that_everyone_sees(store: &Subject) {
+    let keys: Vec<Key> = (0..100).map(|_| Key::Call(new_call())).collect();
+    let clock = Arc::new(AtomicU64::new(0));
+    let commands = (0..1_000_u64).map(|n| {
+        let (store, clock, key) = (Arc::clone(store), Arc::clone(&clock), keys[n as usize % keys.len()]);
+        async move {
+            let value = n.to_be_bytes();
+            loop {
+                let listing = store.load(key.call()).await.unwrap();
+                let based_on = listing.entries.first().map_or(Revision::ZERO, |entry| entry.revision);
+                let asked = clock.fetch_add(1, Ordering::SeqCst);
+                match commit(&store, vec![put(key, based_on, &value)]).await {
+                    Ok(revision) => {
+                        return Done { asked, answered: clock.fetch_add(1, Ordering::SeqCst), revision, key, value };
+                    }
+                    Err(StoreError::Stale { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    });
+    let mut done = all(commands).await;
+    done.sort_unstable_by_key(|done| done.revision);
+    assert!(done.windows(2).all(|pair| pair[0].revision < pair[1].revision), "each has its own revision");
+    // Who was answered before another asked has the lower revision: going backwards in revisions, nobody was asked for
+    // after someone later was answered.
+    let mut answered = u64::MAX;
+    for done in done.iter().rev() {
+        assert!(done.asked < answered, "the order is not the one that was seen");
+        answered = answered.min(done.answered);
+    }
+    // The last one on each record is what is there.
+    let last: BTreeMap<Key, (Revision, [u8; 8])> = done.iter().map(|d| (d.key, (d.revision, d.value))).collect();
+    for (key, (revision, value)) in last {
+        let listing = store.load(key.call()).await.unwrap();
+        assert_eq!((listing.entries[0].revision, &*listing.entries[0].value), (revision, &value[..]));
+    }
 }

@@ -10,9 +10,11 @@ pub mod grpc;
 pub mod key;
 pub mod limits;
 pub mod store;
+pub mod watch;
 
 pub use buckets::BucketSet;
 pub use grpc::RemoteStore;
 pub use key::{Key, KeyError};
-pub use store::{AllocationRef, Change, Command, Entry, Event, Listing, Op, Store, StoreError, Watch};
+pub use store::{AllocationRef, Change, Command, Entry, Event, Fault, Listing, Op, Store, StoreError};
 pub use tandem_wire::id::Revision;
+pub use watch::{Changes, Watch};

@@ -10,9 +10,9 @@ pub const VALUE_LEN_MAX: usize = 16 << 10;
 
 /// Bytes of a command on the wire: 16 x (16 KiB + about 100 B), rounded up.
 pub const COMMAND_LEN_MAX: usize = 512 << 10;
-/// Bytes of one message of an answer. The largest is one call with all its legs; a group of 32 with all their
-/// allocations and channels is 1.7 MiB.
-pub const MESSAGE_LEN_MAX: usize = 4 << 20;
+/// Bytes of one message of an answer. The largest is a part of a list, or the changes of one turn: 512 KiB and one
+/// command more, which is under 1 MiB.
+pub const MESSAGE_LEN_MAX: usize = 1 << 20;
 /// Bytes of one part of a list, above which the next part begins.
 pub const LISTING_PART: usize = 512 << 10;
 /// What an entry takes on the wire beside its value: path, revision, heads.
@@ -22,9 +22,20 @@ pub const ENTRY_OVERHEAD: usize = 128;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an answer may take. Relays answer from memory after 3 s without the store; they are to know before that.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// When to come back, in milliseconds, where nobody says it.
+pub const RETRY_AFTER_MS: u64 = 100;
 /// How often a silent connection is probed, and how long a probe waits: a dead host is noticed within twice this.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
+/// Connections to one server: those of 200 relays and routers, and some that are being replaced. Each costs what HTTP/2
+/// may keep of it, about 1 MiB at most: 256 MiB if all of them are hostile.
+pub const CONNECTIONS: usize = 256;
+/// How long a connection may take to say that it speaks HTTP/2.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of the preface of HTTP/2 (RFC 9113 section 3.4), which say so.
+pub const HELLO_LEN: usize = 24;
+/// Lists that are under way at once. Each keeps up to 200,000 records alive at 64 B (their bytes are shared): 64 x 13 MB.
+pub const LISTS_AT_ONCE: usize = 64;
 /// Requests under way on one connection. A relay has up to 1,024 of its own, and watches.
 pub const STREAMS_PER_CONNECTION: u32 = 2_048;
 /// Bytes of a request's headers (attack S03): ours have some hundred.

@@ -3,16 +3,18 @@
 //! Decides the meaning that every backend and every transport must have (the conformance suite holds them to it). Leaves
 //! durability to the backend and the wire to `grpc`.
 
-use std::pin::Pin;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_core::Stream;
 use tandem_core::topology::Transport;
-use tandem_wire::id::{AllocationId, CallId, LegId, Revision};
+use tandem_wire::id::{AllocationId, CallId, LegId, PopId, Revision};
 use tandem_wire::redact::ClientAddr;
 
 use crate::buckets::BucketSet;
 use crate::key::Key;
+use crate::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
+use crate::watch::Watch;
 
 /// What one operation does to its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,33 @@ pub struct Command {
     pub ops: Vec<Op>,
 }
 
+impl Command {
+    /// Whether a store of `pop` could ever do this.
+    ///
+    /// # Errors
+    /// The [`Fault`] of it.
+    pub fn check(&self, pop: PopId) -> Result<(), Fault> {
+        if self.ops.is_empty() || self.ops.len() > OPS_PER_COMMAND {
+            return Err(Fault::OpCount);
+        }
+        let mut seen = HashSet::with_capacity(self.ops.len());
+        for op in &self.ops {
+            if op.key.pop() != pop {
+                return Err(Fault::OtherPop);
+            }
+            if !seen.insert(op.key) {
+                return Err(Fault::KeyTwice);
+            }
+            match &op.change {
+                Change::Put(value) if value.len() > VALUE_LEN_MAX => return Err(Fault::TooLarge),
+                Change::Delete if op.based_on == Revision::ZERO => return Err(Fault::DeleteOfNothing),
+                Change::Put(_) | Change::Delete => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -48,8 +77,8 @@ pub struct Entry {
     pub key: Key,
     /// The revision of its last change.
     pub revision: Revision,
-    /// Its bytes.
-    pub value: Vec<u8>,
+    /// Its bytes, shared with whoever else reads them: a list of everything copies none.
+    pub value: Arc<[u8]>,
 }
 
 /// Records, and the revision of the store that they are of.
@@ -69,12 +98,8 @@ pub struct Event {
     /// The revision of the change.
     pub revision: Revision,
     /// What it is now; `None`: removed.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Arc<[u8]>>,
 }
-
-/// Changes in the order of their revisions. Operations of one command have the same revision and come one after another.
-/// It ends with an error when it cannot go on.
-pub type Watch = Pin<Box<dyn Stream<Item = Result<Event, StoreError>> + Send>>;
 
 /// Whose an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +110,29 @@ pub struct AllocationRef {
     pub leg: LegId,
     /// The allocation.
     pub allocation: AllocationId,
+}
+
+/// Why a command or a question can never be right. A fault of the program that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Too few or too many operations.
+    #[error("a command has 1 to {OPS_PER_COMMAND} operations")]
+    OpCount,
+    /// A record named twice.
+    #[error("a command names a record once")]
+    KeyTwice,
+    /// Another PoP's record.
+    #[error("the record is another PoP's")]
+    OtherPop,
+    /// A record that is too large.
+    #[error("a record has at most {VALUE_LEN_MAX} bytes")]
+    TooLarge,
+    /// A removal that is based on nothing.
+    #[error("what is not there cannot be removed")]
+    DeleteOfNothing,
+    /// A path, call, bucket, transport or address that is none. Only over a wire.
+    #[error("the request cannot be read")]
+    Unreadable,
 }
 
 /// Why the store did not do it: whose fault it is, and whether to try again.
@@ -107,7 +155,7 @@ pub enum StoreError {
     Compacted,
     /// The command or the question cannot be right, whoever asks: a fault of the caller. Do not try again.
     #[error("refused: {0}")]
-    Invalid(&'static str),
+    Invalid(#[from] Fault),
     /// The secret is not this store's. Do not try again.
     #[error("the store does not accept our secret")]
     Unauthorized,
@@ -145,7 +193,8 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Away`] and the faults.
     async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError>;
 
-    /// Every change of these buckets after `after`.
+    /// Every change of these buckets after `after`, in the order of their revisions, for as long as the caller takes them.
+    /// Who takes them too slowly is cut off with [`StoreError::Compacted`].
     ///
     /// # Errors
     /// [`StoreError::Compacted`] if they are no longer kept, [`StoreError::Away`] and the faults.

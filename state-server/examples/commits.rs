@@ -1,4 +1,5 @@
-//! How many attachments a second the store makes durable, at 1, 16 and 256 writers in this process.
+//! How many attachments a second the store makes durable, at 1, 16 and 256 writers in this process; and how long it then
+//! takes to open the file and to list everything.
 //!
 //! Each writer changes a record of its own, waits for the answer, and goes on: what a relay does when legs arrive.
 //! `cargo run --release -p tandem-state-server --example commits [folder] [seconds]`. The folder decides what is
@@ -7,24 +8,30 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::disallowed_methods,
+    clippy::panic,
     reason = "a tool that measures, for people who read its output"
 )]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tandem_core::topology::{Attachment, AttachmentCommand, Call, CallCommand, CallKind, Transport};
-use tandem_state_client::{Change, Command, Key, Op, Revision, Store};
-use tandem_state_server::StateServer;
+use tandem_state_client::{BucketSet, Change, Command, Key, Op, RemoteStore, Revision, Store, grpc};
+use tandem_state_server::{OpenError, StateServer};
 use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId};
-use tandem_wire::redact::ClientAddr;
-use tandem_wire::units::Now;
+use tandem_wire::redact::{ClientAddr, Secret};
+use tandem_wire::units::{Now, Wall};
+use tokio::net::TcpListener;
 
 const POP: PopId = PopId(1);
 const RELAY: RelayId = RelayId(1);
+
+fn now() -> Wall {
+    Wall::from_secs(1_795_000_000)
+}
 
 /// The record of a leg with one allocation, as a relay writes it.
 fn attachment(call: CallId, leg: LegId, client: SocketAddr) -> Vec<u8> {
@@ -60,7 +67,7 @@ async fn main() {
     println!("writers  commits/s  commits/batch  batches/s");
     for writers in [1_u16, 16, 256] {
         let path = folder.path().join(format!("{writers}.redb"));
-        let store = StateServer::open(&path, POP, || tandem_wire::units::Wall::from_secs(1_795_000_000)).unwrap();
+        let store = StateServer::open(&path, POP, now).unwrap();
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = Instant::now();
         let tasks: Vec<_> = (0..writers)
@@ -75,5 +82,37 @@ async fn main() {
         let commits = done.load(Ordering::Relaxed) as f64;
         let batches = store.counters().batches.load(Ordering::Relaxed) as f64;
         println!("{writers:>7}  {:>9.0}  {:>13.1}  {:>9.0}", commits / took, commits / batches, batches / took);
+        drop(store);
+        list(&path, writers).await;
     }
+}
+
+/// Opens the file again, as after a crash of everything, and lists what is in it, here and over gRPC.
+async fn list(path: &Path, writers: u16) {
+    let start = Instant::now();
+    let store = loop {
+        // The writer of the one before may still be ending.
+        match StateServer::open(path, POP, now) {
+            Ok(store) => break store,
+            Err(OpenError::InUse) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let opened = start.elapsed();
+    let start = Instant::now();
+    let records = store.restore(&BucketSet::all()).await.unwrap().entries.len();
+    let listed = start.elapsed();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let secret = Secret::new(vec![7; 32]);
+    let remote = RemoteStore::new(&format!("http://{}", listener.local_addr().unwrap()), &secret).unwrap();
+    let server = tokio::spawn(async move { grpc::serve(listener, store, &secret, std::future::pending()).await });
+    let start = Instant::now();
+    assert_eq!(remote.restore(&BucketSet::all()).await.unwrap().entries.len(), records);
+    println!(
+        "{writers:>7}  {records} records: opened in {} ms, listed in {} ms, over gRPC in {} ms",
+        opened.as_millis(),
+        listed.as_millis(),
+        start.elapsed().as_millis()
+    );
+    server.abort();
 }

@@ -29,8 +29,8 @@ pub enum OpenError {
     #[error("the store cannot be read: {0}")]
     Damaged(String),
     /// The system does not let us.
-    #[error("the store cannot be opened")]
-    System(#[source] std::io::Error),
+    #[error("the store cannot be opened: {0}")]
+    System(std::io::Error),
 }
 
 /// A backend that could not write. What it was writing may or may not be durable: it is to be opened again, and read.

@@ -3,21 +3,43 @@
 //! Decides nothing about durability: what is put in here is durable already.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use tandem_core::topology::{Call, Transport};
 use tandem_state_client::{
-    AllocationRef, BucketSet, Change, Command, Entry, Event, Key, Listing, Revision, StoreError,
+    AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Key, Listing, Revision, StoreError,
 };
 use tandem_wire::id::{BucketId, CallId, LegId, PopId};
 use tandem_wire::redact::ClientAddr;
 
-use crate::index::AddressIndex;
+use crate::index::{AddressIndex, Addresses, addresses};
 use crate::limits;
 
 #[derive(Debug, Clone)]
 struct Stored {
     revision: Revision,
-    value: Vec<u8>,
+    value: Arc<[u8]>,
+}
+
+/// A command that was made durable, ready to be taken in. Made before the cache is locked, since its records are read
+/// for this.
+pub(crate) struct Durable {
+    revision: Revision,
+    changes: Vec<(Event, Addresses)>,
+}
+
+impl Durable {
+    pub(crate) fn new(command: Command, revision: Revision) -> Self {
+        let changes = command.ops.into_iter().map(|op| {
+            let value: Option<Arc<[u8]>> = match op.change {
+                Change::Put(value) => Some(value.into()),
+                Change::Delete => None,
+            };
+            let claims = addresses(op.key, value.as_deref());
+            (Event { key: op.key, revision, value }, claims)
+        });
+        Self { revision, changes: changes.collect() }
+    }
 }
 
 /// All records, their index and the latest changes.
@@ -45,7 +67,7 @@ impl Cache {
             compacted: listing.revision,
         };
         for Entry { key, revision, value } in listing.entries {
-            cache.index.change(key, Some(&value));
+            cache.index.change(key, revision, addresses(key, Some(&value)));
             cache.records.insert(key, Stored { revision, value });
         }
         cache
@@ -61,28 +83,21 @@ impl Cache {
     }
 
     /// Takes in what was made durable.
-    pub(crate) fn apply(&mut self, command: Command, revision: Revision) {
-        for op in command.ops {
-            let value = match op.change {
-                Change::Put(value) => Some(value),
-                Change::Delete => None,
-            };
-            self.set(Event { key: op.key, revision, value });
-        }
-        self.revision = revision;
-        self.trim();
-    }
-
-    fn set(&mut self, event: Event) {
-        self.index.change(event.key, event.value.as_deref());
-        match &event.value {
-            Some(value) => {
-                self.records.insert(event.key, Stored { revision: event.revision, value: value.clone() });
+    pub(crate) fn apply(&mut self, durable: Durable) {
+        for (event, claims) in durable.changes {
+            self.index.change(event.key, event.revision, claims);
+            match &event.value {
+                Some(value) => {
+                    let stored = Stored { revision: event.revision, value: Arc::clone(value) };
+                    self.records.insert(event.key, stored);
+                }
+                None => _ = self.records.remove(&event.key),
             }
-            None => _ = self.records.remove(&event.key),
+            self.change_bytes += bytes_of(&event);
+            self.changes.push_back(event);
         }
-        self.change_bytes += bytes_of(&event);
-        self.changes.push_back(event);
+        self.revision = durable.revision;
+        self.trim();
     }
 
     fn trim(&mut self) {
@@ -125,41 +140,118 @@ impl Cache {
         entries.extend(calls.chain(legs).map(|(key, stored)| Entry {
             key: *key,
             revision: stored.revision,
-            value: stored.value.clone(),
+            value: Arc::clone(&stored.value),
         }));
     }
 
-    /// Some of the changes of these buckets after `after`, and the revision that they reach up to.
-    ///
-    /// Changes of one revision are never torn apart.
-    pub(crate) fn changes(&self, buckets: &BucketSet, after: Revision) -> Result<(Vec<Event>, Revision), StoreError> {
+    /// Some of the changes of these buckets after `after`, in whole revisions.
+    pub(crate) fn changes(&self, buckets: &BucketSet, after: Revision) -> Result<Changes, StoreError> {
         if after < self.compacted || after > self.revision {
             return Err(StoreError::Compacted);
         }
         let start = self.changes.partition_point(|event| event.revision <= after);
-        let mut events: Vec<Event> = Vec::new();
-        let mut reached = self.revision;
+        let mut told = Changes { events: Vec::new(), reached: self.revision };
+        let mut bytes = 0;
         for event in self.changes.iter().skip(start) {
             if !buckets.contains(event.key.bucket()) {
                 continue;
             }
-            let last = events.last().map(|last| last.revision);
-            if events.len() >= limits::CHANGES_PER_TURN && last != Some(event.revision) {
-                reached = last.unwrap_or(reached);
+            let last = told.events.last().map(|last| last.revision);
+            let full = told.events.len() >= limits::CHANGES_PER_TURN || bytes >= limits::CHANGES_PER_TURN_BYTES;
+            if full && last != Some(event.revision) {
+                told.reached = last.unwrap_or(after);
                 break;
             }
-            events.push(event.clone());
+            bytes += bytes_of(event);
+            told.events.push(event.clone());
         }
-        Ok((events, reached))
+        Ok(told)
     }
 
     pub(crate) fn find_client(&self, transport: Transport, client: ClientAddr) -> Option<AllocationRef> {
-        let owner = self.index.find(transport, client)?;
-        let call = Call::from_json(&self.records.get(&Key::Call(owner.call))?.value).ok()?;
-        call.admits(owner.leg).is_ok().then_some(owner)
+        self.index.find(transport, client).take(limits::CLAIMS_LOOKED_AT).find(|owner| {
+            let call = self.records.get(&Key::Call(owner.call)).map(|stored| Call::from_json(&stored.value));
+            matches!(call, Some(Ok(call)) if call.admits(owner.leg).is_ok())
+        })
     }
 }
 
 fn bytes_of(event: &Event) -> usize {
-    size_of::<Event>() + event.value.as_ref().map_or(0, Vec::len)
+    size_of::<Event>() + event.value.as_ref().map_or(0, |value| value.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_state_client::Op;
+
+    const POP: PopId = PopId(1);
+
+    fn key(bucket: u16, n: u128) -> Key {
+        Key::Call(CallId::new(POP, BucketId(bucket), n))
+    }
+
+    fn command(keys: &[Key], bytes: usize) -> Command {
+        let op = |key: &Key| Op { key: *key, based_on: Revision::ZERO, change: Change::Put(vec![0; bytes]) };
+        Command { ops: keys.iter().map(op).collect() }
+    }
+
+    fn cache() -> Cache {
+        Cache::new(POP, Listing { revision: Revision(10), entries: Vec::new() })
+    }
+
+    #[test]
+    fn a_turn_ends_between_two_revisions_even_if_that_is_over_its_size() {
+        let mut cache = cache();
+        for revision in 11..=300 {
+            let keys: Vec<Key> = (0..7).map(|n| key(1, n)).collect();
+            cache.apply(Durable::new(command(&keys, 10), Revision(revision)));
+        }
+        let (mut at, mut seen) = (Revision(10), 0);
+        while at < Revision(300) {
+            let changes = cache.changes(&BucketSet::all(), at).unwrap();
+            assert_eq!(changes.events.len() % 7, 0);
+            assert_eq!(changes.events.last().unwrap().revision, changes.reached);
+            assert!(changes.events.len() < limits::CHANGES_PER_TURN + 7);
+            seen += changes.events.len();
+            at = changes.reached;
+        }
+        assert_eq!(seen, 290 * 7);
+    }
+
+    #[test]
+    fn a_turn_has_bounded_bytes() {
+        let mut cache = cache();
+        for revision in 11..=60 {
+            cache.apply(Durable::new(command(&[key(1, 0)], 16 << 10), Revision(revision)));
+        }
+        let changes = cache.changes(&BucketSet::all(), Revision(10)).unwrap();
+        let bytes: usize = changes.events.iter().map(bytes_of).sum();
+        assert!(bytes < limits::CHANGES_PER_TURN_BYTES + (17 << 10) && changes.reached < Revision(60), "{bytes}");
+    }
+
+    #[test]
+    fn what_happens_in_other_buckets_counts_as_told() {
+        let mut cache = cache();
+        cache.apply(Durable::new(command(&[key(2, 0)], 10), Revision(11)));
+        let changes = cache.changes(&BucketSet::of([BucketId(1)]), Revision(10)).unwrap();
+        assert_eq!(changes, Changes { events: Vec::new(), reached: Revision(11) });
+    }
+
+    #[test]
+    fn changes_are_kept_up_to_a_number_and_up_to_a_size() {
+        for bytes in [0, 16 << 10] {
+            let mut cache = cache();
+            let last = 11 + 2 * limits::CHANGES_KEPT as u64;
+            for revision in 11..=last {
+                cache.apply(Durable::new(command(&[key(1, 0)], bytes), Revision(revision)));
+            }
+            assert!(cache.changes.len() <= limits::CHANGES_KEPT && cache.change_bytes <= limits::CHANGES_KEPT_BYTES);
+            assert!(cache.changes.len() >= limits::CHANGES_KEPT.min(limits::CHANGES_KEPT_BYTES / (17 << 10)));
+            let kept = cache.compacted;
+            assert!(cache.changes(&BucketSet::all(), kept).is_ok());
+            assert_eq!(cache.changes(&BucketSet::all(), Revision(kept.0 - 1)), Err(StoreError::Compacted));
+            assert_eq!(cache.changes(&BucketSet::all(), Revision(last + 1)), Err(StoreError::Compacted));
+        }
+    }
 }

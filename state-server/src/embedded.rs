@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
 use tandem_state_client::{Change, Command, Entry, Key, Listing, Revision, StoreError};
 use tandem_wire::id::PopId;
 use tandem_wire::units::Wall;
 
 use crate::backend::{Backend, OpenError, WriteError};
-use crate::limits;
+use crate::{file, limits};
 
 /// The format that this code writes.
 const FORMAT: u64 = 1;
@@ -25,7 +25,7 @@ const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("r
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// Opens the storage; again, after it has failed.
-pub type Opener = Box<dyn FnMut() -> Result<Database, DatabaseError> + Send>;
+type Opener = Box<dyn FnMut() -> Result<Database, OpenError> + Send>;
 
 /// One redb file.
 pub struct Embedded {
@@ -54,7 +54,7 @@ impl Embedded {
     #[must_use]
     pub fn file(path: &Path, pop: PopId, now: fn() -> Wall) -> Self {
         let path: PathBuf = path.to_owned();
-        Self::with_opener(Box::new(move || Database::create(&path)), pop, now)
+        Self::with_opener(Box::new(move || file::open(&path)), pop, now)
     }
 
     /// A storage of the caller's own: what tests put under it. It is made anew each time it is opened.
@@ -63,7 +63,11 @@ impl Embedded {
         pop: PopId,
         now: fn() -> Wall,
     ) -> Self {
-        Self::with_opener(Box::new(move || Database::builder().create_with_backend(storage())), pop, now)
+        Self::with_opener(
+            Box::new(move || file::builder().create_with_backend(storage()).map_err(open_error)),
+            pop,
+            now,
+        )
     }
 
     fn with_opener(open: Opener, pop: PopId, now: fn() -> Wall) -> Self {
@@ -86,17 +90,16 @@ fn write_error(error: impl std::fmt::Display) -> WriteError {
     WriteError(error.to_string())
 }
 
-impl From<DatabaseError> for OpenError {
-    fn from(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Self::InUse,
-            DatabaseError::Storage(redb::StorageError::Io(error)) => match error.kind() {
-                // What redb says of a file that is no database, or is cut short.
-                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => damaged(error),
-                _ => Self::System(error),
-            },
-            other => damaged(other),
-        }
+/// What an error of redb means to who opens a store.
+pub(crate) fn open_error(error: impl Into<redb::Error>) -> OpenError {
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => OpenError::InUse,
+        redb::Error::Io(error) => match error.kind() {
+            // What redb says of a file that is no database, or is cut short.
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => damaged(error),
+            _ => OpenError::System(error),
+        },
+        other => damaged(other),
     }
 }
 
@@ -138,47 +141,57 @@ impl Backend for Embedded {
 }
 
 /// Checks format and PoP, or writes them into a new file; gives the store's revision.
+///
+/// An existing file is only read, so that it can be opened where there is no room to write.
 fn prepare(
     database: &Database,
     pop: PopId,
     first: Revision,
     durability: redb::Durability,
 ) -> Result<Revision, OpenError> {
-    let mut write = database.begin_write().map_err(damaged)?;
+    match database.begin_read().map_err(open_error)?.open_table(META) {
+        Ok(meta) => return check(&meta, pop),
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(open_error(error)),
+    }
+    let mut write = database.begin_write().map_err(open_error)?;
     write.set_durability(durability).map_err(damaged)?;
-    let revision = {
-        let mut meta = write.open_table(META).map_err(damaged)?;
-        write.open_table(RECORDS).map_err(damaged)?;
-        let mut get = |name: &str, new: u64| -> Result<u64, OpenError> {
-            if let Some(value) = meta.get(name).map_err(damaged)?.map(|value| value.value()) {
-                return Ok(value);
-            }
-            meta.insert(name, new).map_err(damaged)?;
-            Ok(new)
-        };
-        let format = get("format", FORMAT)?;
-        if format > FORMAT {
-            return Err(OpenError::Newer { found: format, known: FORMAT });
+    {
+        write.open_table(RECORDS).map_err(open_error)?;
+        let mut meta = write.open_table(META).map_err(open_error)?;
+        for (name, value) in [("format", FORMAT), ("pop", u64::from(pop.0)), ("revision", first.0)] {
+            meta.insert(name, value).map_err(open_error)?;
         }
-        let found = get("pop", u64::from(pop.0))?;
-        if found != u64::from(pop.0) {
-            return Err(OpenError::OtherPop { found });
-        }
-        Revision(get("revision", first.0)?)
+    }
+    write.commit().map_err(open_error)?;
+    Ok(first)
+}
+
+fn check(meta: &impl redb::ReadableTable<&'static str, u64>, pop: PopId) -> Result<Revision, OpenError> {
+    let get = |name: &str| {
+        let value = meta.get(name).map_err(open_error)?.map(|value| value.value());
+        value.ok_or_else(|| damaged(format!("it has no {name}")))
     };
-    write.commit().map_err(damaged)?;
-    Ok(revision)
+    let format = get("format")?;
+    if format > FORMAT {
+        return Err(OpenError::Newer { found: format, known: FORMAT });
+    }
+    let found = get("pop")?;
+    if found != u64::from(pop.0) {
+        return Err(OpenError::OtherPop { found });
+    }
+    Ok(Revision(get("revision")?))
 }
 
 fn read_entries(database: &Database) -> Result<Vec<Entry>, OpenError> {
-    let read = database.begin_read().map_err(damaged)?;
-    let records = read.open_table(RECORDS).map_err(damaged)?;
+    let read = database.begin_read().map_err(open_error)?;
+    let records = read.open_table(RECORDS).map_err(open_error)?;
     let mut entries = Vec::new();
-    for record in records.iter().map_err(damaged)? {
-        let (path, value) = record.map_err(damaged)?;
+    for record in records.iter().map_err(open_error)? {
+        let (path, value) = record.map_err(open_error)?;
         let (revision, bytes) = value.value();
         let key = path.value().parse().map_err(damaged)?;
-        entries.push(Entry { key, revision: Revision(revision), value: bytes.to_vec() });
+        entries.push(Entry { key, revision: Revision(revision), value: bytes.into() });
     }
     Ok(entries)
 }

@@ -6,6 +6,8 @@
 pub mod backend;
 mod cache;
 pub mod embedded;
+mod file;
+mod follower;
 mod index;
 pub mod limits;
 mod server;

@@ -1,33 +1,36 @@
 //! The state server itself: takes commands in, reads from memory, lets others follow. In a process of its own it stands
 //! behind gRPC; in the same process it is used as it is.
 
-use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
-use tandem_state_client::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
 use tandem_state_client::{AllocationRef, BucketSet, Change, Command, Listing, Revision, Store, StoreError, Watch};
 use tandem_telemetry::metric::{Series, state as metric};
 use tandem_telemetry::registry::Source;
 use tandem_wire::id::{CallId, PopId};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::Wall;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_stream::wrappers::WatchStream;
 
 use crate::backend::{Backend, OpenError};
 use crate::cache::Cache;
 use crate::embedded::Embedded;
+use crate::follower::Follower;
 use crate::limits;
-use crate::writer::{self, AWAY, Counters, Job, Shared};
+use crate::writer::{AWAY, Counters, Job, Shared, Writer};
 
-/// The store of one PoP, open. Its writer ends when the last handle is dropped.
+/// The store of one PoP, open. Its writer ends when the last handle is dropped, and with it whoever follows.
 pub struct StateServer {
     pop: PopId,
     jobs: mpsc::Sender<Job>,
+    job_bytes: Arc<Semaphore>,
+    latest: watch::Receiver<Revision>,
+    writable: watch::Receiver<bool>,
+    followers: Arc<Semaphore>,
     shared: Arc<Shared>,
 }
 
@@ -38,7 +41,7 @@ impl std::fmt::Debug for StateServer {
 }
 
 impl StateServer {
-    /// Opens the embedded store at `path`, or makes it.
+    /// Opens the embedded store at `path`, or makes it. `now` dates a new one.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -52,16 +55,24 @@ impl StateServer {
     /// [`OpenError`].
     pub fn open_with_backend(mut backend: impl Backend, pop: PopId) -> Result<Arc<Self>, OpenError> {
         let listing = backend.read_all()?;
-        let (latest, _) = watch::channel(listing.revision);
-        let cache = RwLock::new(Cache::new(pop, listing));
-        let shared = Arc::new(Shared { cache, latest, counters: Counters::default() });
+        let (latest_sender, latest) = watch::channel(listing.revision);
+        let (writable_sender, writable) = watch::channel(true);
+        let shared = Arc::new(Shared::new(Cache::new(pop, listing)));
         let (jobs, waiting) = mpsc::channel(limits::COMMANDS_WAITING);
-        let for_writer = Arc::clone(&shared);
+        let writer = Writer {
+            backend,
+            jobs: waiting,
+            shared: Arc::clone(&shared),
+            latest: latest_sender,
+            writable: writable_sender,
+        };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::run(backend, waiting, &for_writer))
+            .spawn(move || writer.run())
             .map_err(OpenError::System)?;
-        Ok(Arc::new(Self { pop, jobs, shared }))
+        let job_bytes = Arc::new(Semaphore::new(limits::COMMAND_BYTES_WAITING as usize));
+        let followers = Arc::new(Semaphore::new(limits::FOLLOWERS));
+        Ok(Arc::new(Self { pop, jobs, job_bytes, latest, writable, followers, shared }))
     }
 
     /// What it counts.
@@ -76,35 +87,27 @@ impl StateServer {
         self.shared.read(Cache::revision)
     }
 
+    /// Whether commands are taken: `false` from a failed write until the backend has been opened again. Reads go on.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        *self.writable.borrow()
+    }
+
+    /// Waits until commands are taken.
+    pub async fn writable(&self) {
+        // It fails only if the writer is gone, and then nothing will ever be writable.
+        let _ = self.writable.clone().wait_for(|writable| *writable).await;
+    }
+
     /// What it counts, for whoever scrapes.
     #[must_use]
     pub fn source(&self) -> Arc<dyn Source> {
         Arc::clone(&self.shared) as Arc<dyn Source>
     }
 
-    fn check(&self, command: &Command) -> Result<(), StoreError> {
-        if command.ops.is_empty() || command.ops.len() > OPS_PER_COMMAND {
-            return Err(StoreError::Invalid("a command has 1 to 16 operations"));
-        }
-        let mut seen = HashSet::with_capacity(command.ops.len());
-        for op in &command.ops {
-            if op.key.pop() != self.pop {
-                return Err(StoreError::Invalid("the record is another PoP's"));
-            }
-            if !seen.insert(op.key) {
-                return Err(StoreError::Invalid("a command names a record once"));
-            }
-            match &op.change {
-                Change::Put(value) if value.len() > VALUE_LEN_MAX => {
-                    return Err(StoreError::Invalid("a record has at most 16 KiB"));
-                }
-                Change::Delete if op.based_on == Revision::ZERO => {
-                    return Err(StoreError::Invalid("what is not there cannot be removed"));
-                }
-                Change::Put(_) | Change::Delete => {}
-            }
-        }
-        Ok(())
+    fn away(&self) -> StoreError {
+        self.shared.counters.away.fetch_add(1, Ordering::Relaxed);
+        AWAY
     }
 }
 
@@ -120,14 +123,29 @@ impl Source for Shared {
     }
 }
 
+/// What a command costs the queue, in bytes.
+fn cost(command: &Command) -> u32 {
+    let values = command.ops.iter().map(|op| match &op.change {
+        Change::Put(value) => u32::try_from(value.len()).unwrap_or(u32::MAX),
+        Change::Delete => 0,
+    });
+    values.fold(0, |sum: u32, value| sum.saturating_add(value).saturating_add(limits::OP_OVERHEAD))
+}
+
 #[async_trait]
 impl Store for StateServer {
     async fn commit(&self, command: Command) -> Result<Revision, StoreError> {
-        self.check(&command)?;
+        command.check(self.pop)?;
+        // Said at once: who waits here could have asked another, or answered from memory.
+        if !self.is_writable() {
+            return Err(self.away());
+        }
+        let Ok(bytes) = Arc::clone(&self.job_bytes).try_acquire_many_owned(cost(&command)) else {
+            return Err(self.away());
+        };
         let (answer, result) = oneshot::channel();
-        if self.jobs.try_send(Job { command, answer }).is_err() {
-            self.shared.counters.away.fetch_add(1, Ordering::Relaxed);
-            return Err(AWAY);
+        if self.jobs.try_send(Job { command, answer, _bytes: bytes }).is_err() {
+            return Err(self.away());
         }
         result.await.unwrap_or(Err(AWAY))
     }
@@ -141,62 +159,18 @@ impl Store for StateServer {
     }
 
     async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
-        // Asked once at once, so that who comes too late is told now.
-        let first = self.shared.read(|cache| cache.changes(buckets, after));
-        let (sender, receiver) = mpsc::channel(limits::CHANGES_PER_TURN);
-        let follower =
-            Follower { shared: Arc::clone(&self.shared), buckets: buckets.clone(), at: after, events: sender };
-        if first.is_err() {
+        // Asked once now, so that who comes too late is told at once.
+        if let Err(error) = self.shared.read(|cache| cache.changes(&BucketSet::none(), after)) {
             self.shared.counters.compacted.fetch_add(1, Ordering::Relaxed);
+            return Err(error);
         }
-        first?;
-        tokio::spawn(follower.run());
-        Ok(Box::pin(ReceiverStream::new(receiver)))
+        let Ok(place) = Arc::clone(&self.followers).try_acquire_owned() else { return Err(self.away()) };
+        let latest = WatchStream::from_changes(self.latest.clone());
+        let follower = Follower::new(Arc::clone(&self.shared), latest, buckets.clone(), after, place);
+        Ok(Watch::new(Box::pin(follower), after))
     }
 
     async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError> {
         Ok(self.shared.read(|cache| cache.find_client(transport, client)))
-    }
-}
-
-/// One who follows: reads on from where it is, at its own pace. It holds no changes but the few that it was handed; who is
-/// too slow falls off the end of those that are kept, and lists everything anew.
-struct Follower {
-    shared: Arc<Shared>,
-    buckets: BucketSet,
-    at: Revision,
-    events: mpsc::Sender<Result<tandem_state_client::Event, StoreError>>,
-}
-
-impl Follower {
-    async fn run(mut self) {
-        let mut latest = self.shared.latest.subscribe();
-        loop {
-            // Marked as seen before it is read: what comes later wakes us again.
-            latest.mark_unchanged();
-            match self.shared.read(|cache| cache.changes(&self.buckets, self.at)) {
-                Ok((events, reached)) => {
-                    let behind = reached < *latest.borrow();
-                    self.at = reached;
-                    for event in events {
-                        if self.events.send(Ok(event)).await.is_err() {
-                            return;
-                        }
-                    }
-                    if behind {
-                        continue;
-                    }
-                }
-                Err(error) => {
-                    self.shared.counters.compacted.fetch_add(1, Ordering::Relaxed);
-                    let _ = self.events.send(Err(error)).await;
-                    return;
-                }
-            }
-            tokio::select! {
-                changed = latest.changed() => if changed.is_err() { return },
-                () = self.events.closed() => return,
-            }
-        }
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! Decides the batches: whatever waits when the last one is done, up to what the backend likes. So one command alone
 //! waits for nobody, and a hundred share one fsync. Tells nobody of a command before it is durable.
+//!
+//! After a failed write it takes no commands until it has opened the backend again, which it tries by itself: what is
+//! durable is only known then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use tandem_state_client::{Command, Revision, StoreError};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::backend::Backend;
-use crate::cache::Cache;
+use crate::cache::{Cache, Durable};
 use crate::limits;
 
 /// What the writer counts.
@@ -34,16 +37,21 @@ pub struct Counters {
 pub(crate) struct Job {
     pub(crate) command: Command,
     pub(crate) answer: oneshot::Sender<Result<Revision, StoreError>>,
+    /// Its part of [`limits::COMMAND_BYTES_WAITING`].
+    pub(crate) _bytes: OwnedSemaphorePermit,
 }
 
 /// What the writer shares with readers.
 pub(crate) struct Shared {
-    pub(crate) cache: RwLock<Cache>,
-    pub(crate) latest: watch::Sender<Revision>,
+    cache: RwLock<Cache>,
     pub(crate) counters: Counters,
 }
 
 impl Shared {
+    pub(crate) fn new(cache: Cache) -> Self {
+        Self { cache: RwLock::new(cache), counters: Counters::default() }
+    }
+
     /// The cache, to read. A reader that panicked has changed nothing; a writer that panicked ends with its thread.
     pub(crate) fn read<T>(&self, act: impl FnOnce(&Cache) -> T) -> T {
         match self.cache.read() {
@@ -62,80 +70,114 @@ impl Shared {
 
 pub(crate) const AWAY: StoreError = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
 
-/// Runs until nobody can send any more.
-pub(crate) fn run<B: Backend>(mut backend: B, mut jobs: mpsc::Receiver<Job>, shared: &Arc<Shared>) {
-    let mut failed = false;
-    let mut batch = Vec::new();
-    while let Some(first) = jobs.blocking_recv() {
-        batch.push(first);
-        while batch.len() < backend.batch_max() {
-            let Ok(job) = jobs.try_recv() else { break };
-            batch.push(job);
-        }
-        if failed {
-            match backend.read_all() {
-                Ok(listing) => {
-                    failed = false;
-                    let latest = shared.write(|cache| {
-                        cache.replace(listing);
-                        cache.revision()
-                    });
-                    shared.latest.send_replace(latest);
-                    tracing::info!("the store writes again");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the store still cannot be opened");
-                    refuse(&mut batch, shared);
-                    continue;
+/// Everything that the thread owns.
+pub(crate) struct Writer<B> {
+    pub(crate) backend: B,
+    pub(crate) jobs: mpsc::Receiver<Job>,
+    pub(crate) shared: Arc<Shared>,
+    /// Wakes those who follow; dropped with the thread, which ends them.
+    pub(crate) latest: watch::Sender<Revision>,
+    pub(crate) writable: watch::Sender<bool>,
+}
+
+impl<B: Backend> Writer<B> {
+    /// Runs until nobody can send any more.
+    pub(crate) fn run(mut self) {
+        let mut batch = Vec::new();
+        let mut failures = 0;
+        while let Some(first) = self.jobs.blocking_recv() {
+            batch.push(first);
+            while batch.len() < self.backend.batch_max() {
+                let Ok(job) = self.jobs.try_recv() else { break };
+                batch.push(job);
+            }
+            if self.commit(&mut batch) {
+                failures = 0;
+                continue;
+            }
+            self.writable.send_replace(false);
+            while !self.reopen(failures) {
+                failures += 1;
+                if self.jobs.is_closed() {
+                    return;
                 }
             }
+            failures += 1;
+            self.writable.send_replace(true);
         }
-        let (commands, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|job| (job.command, job.answer)).unzip();
-        match backend.commit(&commands) {
-            Ok(results) => tell(commands, answers, results, shared),
+    }
+
+    /// Makes a batch durable and answers; `false` if the backend failed.
+    fn commit(&mut self, batch: &mut Vec<Job>) -> bool {
+        let mut waiting = Vec::with_capacity(batch.len());
+        let mut commands = Vec::with_capacity(batch.len());
+        for Job { command, answer, _bytes } in batch.drain(..) {
+            commands.push(command);
+            waiting.push((answer, _bytes));
+        }
+        let results = match self.backend.commit(&commands) {
+            Ok(results) => results,
             Err(error) => {
-                failed = true;
-                shared.counters.failures.fetch_add(1, Ordering::Relaxed);
-                shared.counters.away.fetch_add(commands.len() as u64, Ordering::Relaxed);
+                self.shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.away.fetch_add(commands.len() as u64, Ordering::Relaxed);
                 tracing::error!(%error, commands = commands.len(), "a batch could not be written");
-                for answer in answers {
+                // Said before they are told: who asks again at once is to find it so.
+                self.writable.send_replace(false);
+                for (answer, _) in waiting {
                     let _ = answer.send(Err(AWAY));
                 }
+                return false;
+            }
+        };
+        let durable: Vec<Durable> = commands
+            .into_iter()
+            .zip(&results)
+            .filter_map(|(command, result)| Some(Durable::new(command, *result.as_ref().ok()?)))
+            .collect();
+        let committed = durable.len() as u64;
+        // Readers and followers see it first, then those who wait are answered: who has an answer finds what it says.
+        if committed > 0 {
+            let latest = self.shared.write(|cache| {
+                durable.into_iter().for_each(|durable| cache.apply(durable));
+                cache.revision()
+            });
+            self.latest.send_replace(latest);
+        }
+        let counters = &self.shared.counters;
+        counters.committed.fetch_add(committed, Ordering::Relaxed);
+        counters.stale.fetch_add(results.len() as u64 - committed, Ordering::Relaxed);
+        counters.batches.fetch_add(u64::from(committed > 0), Ordering::Relaxed);
+        for ((answer, _), result) in waiting.into_iter().zip(results) {
+            // Who no longer waits finds out when it reads.
+            let _ = answer.send(result);
+        }
+        true
+    }
+
+    /// Waits, longer after each failure in a row, and opens the backend again. There is no event to wait for: nobody says
+    /// when a disk has room again.
+    fn reopen(&mut self, failures: u32) -> bool {
+        let wait = limits::REOPEN_AFTER.saturating_mul(1 << failures.min(10)).min(limits::REOPEN_AFTER_MAX);
+        std::thread::sleep(wait);
+        // Those who asked before they could know.
+        while let Ok(job) = self.jobs.try_recv() {
+            self.shared.counters.away.fetch_add(1, Ordering::Relaxed);
+            let _ = job.answer.send(Err(AWAY));
+        }
+        match self.backend.read_all() {
+            Ok(listing) => {
+                let latest = self.shared.write(|cache| {
+                    cache.replace(listing);
+                    cache.revision()
+                });
+                self.latest.send_replace(latest);
+                tracing::info!("the store takes commands again");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the store still cannot be opened");
+                false
             }
         }
-    }
-}
-
-fn refuse(batch: &mut Vec<Job>, shared: &Shared) {
-    shared.counters.away.fetch_add(batch.len() as u64, Ordering::Relaxed);
-    for job in batch.drain(..) {
-        let _ = job.answer.send(Err(AWAY));
-    }
-}
-
-/// Everything of this batch is durable: readers and followers see it first, then those who wait are answered, so that who
-/// has an answer finds what it says.
-fn tell(
-    commands: Vec<Command>,
-    answers: Vec<oneshot::Sender<Result<Revision, StoreError>>>,
-    results: Vec<Result<Revision, StoreError>>,
-    shared: &Shared,
-) {
-    let latest = shared.write(|cache| {
-        for (command, result) in commands.into_iter().zip(&results) {
-            if let Ok(revision) = result {
-                cache.apply(command, *revision);
-            }
-        }
-        cache.revision()
-    });
-    shared.latest.send_replace(latest);
-    let committed = results.iter().filter(|result| result.is_ok()).count() as u64;
-    shared.counters.committed.fetch_add(committed, Ordering::Relaxed);
-    shared.counters.stale.fetch_add(results.len() as u64 - committed, Ordering::Relaxed);
-    shared.counters.batches.fetch_add(u64::from(committed > 0), Ordering::Relaxed);
-    for (answer, result) in answers.into_iter().zip(results) {
-        // Who no longer waits finds out when it reads.
-        let _ = answer.send(result);
     }
 }

@@ -1,51 +1,13 @@
-//! The trait's values to the wire's and back; errors to statuses and back.
+//! The trait's values to the wire's and back.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
 use tandem_core::topology::Transport;
 use tandem_wire::id::{AllocationId, LegId, Revision};
 use tandem_wire::redact::ClientAddr;
-use tonic::{Code, Status};
 
-use super::{RETRY_AFTER_MS, proto};
-use crate::{AllocationRef, BucketSet, Change, Command, Entry, Event, Op, StoreError};
-
-/// When the wire does not say when to come back.
-const RETRY_AFTER_DEFAULT_MS: u64 = 100;
-
-pub(super) fn to_status(error: &StoreError) -> Status {
-    match error {
-        StoreError::Away { retry_after_ms } => {
-            let mut status = Status::unavailable("the store is away");
-            if let Ok(value) = retry_after_ms.to_string().parse() {
-                status.metadata_mut().insert(RETRY_AFTER_MS, value);
-            }
-            status
-        }
-        StoreError::Compacted => Status::out_of_range("the changes asked for are no longer kept"),
-        StoreError::Invalid(why) => Status::invalid_argument(*why),
-        StoreError::Unauthorized => Status::unauthenticated("the secret is not this store's"),
-        // Stale is an answer, not a status; it comes here only from a store that breaks its contract.
-        StoreError::Stale { .. } | StoreError::Garbled => Status::internal("the store broke its contract"),
-    }
-}
-
-pub(super) fn from_status(status: &Status) -> StoreError {
-    match status.code() {
-        Code::OutOfRange => StoreError::Compacted,
-        Code::InvalidArgument => StoreError::Invalid("the state server refuses it"),
-        Code::Unauthenticated | Code::PermissionDenied => StoreError::Unauthorized,
-        Code::Unimplemented | Code::DataLoss => StoreError::Garbled,
-        // Everything that a lost or overloaded server, or a broken connection, looks like.
-        _ => StoreError::Away {
-            retry_after_ms: status
-                .metadata()
-                .get(RETRY_AFTER_MS)
-                .and_then(|value| value.to_str().ok()?.parse().ok())
-                .unwrap_or(RETRY_AFTER_DEFAULT_MS),
-        },
-    }
-}
+use super::proto;
+use crate::{AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Fault, Op, StoreError};
 
 pub(super) fn command_to(command: Command) -> proto::CommitRequest {
     let ops = command.ops.into_iter().map(|op| proto::Op {
@@ -64,52 +26,67 @@ pub(super) fn command_from(request: proto::CommitRequest) -> Result<Command, Sto
         let change = match op.change {
             Some(proto::op::Change::Put(value)) => Change::Put(value),
             Some(proto::op::Change::Delete(true)) => Change::Delete,
-            _ => return Err(StoreError::Invalid("an operation puts or deletes")),
+            _ => return Err(StoreError::Invalid(Fault::Unreadable)),
         };
-        let key = op.key.parse().map_err(|_| StoreError::Invalid("not the path of a record"))?;
+        let key = op.key.parse().map_err(|_| StoreError::Invalid(Fault::Unreadable))?;
         Ok(Op { key, based_on: Revision(op.based_on), change })
     });
     Ok(Command { ops: ops.collect::<Result<_, _>>()? })
 }
 
 pub(super) fn entry_to(entry: Entry) -> proto::Entry {
-    proto::Entry { key: entry.key.to_string(), revision: entry.revision.0, value: entry.value }
+    proto::Entry { key: entry.key.to_string(), revision: entry.revision.0, value: entry.value.to_vec() }
 }
 
 pub(super) fn entry_from(entry: proto::Entry) -> Result<Entry, StoreError> {
     let key = entry.key.parse().map_err(|_| StoreError::Garbled)?;
-    Ok(Entry { key, revision: Revision(entry.revision), value: entry.value })
+    Ok(Entry { key, revision: Revision(entry.revision), value: entry.value.into() })
 }
 
-pub(super) fn event_to(event: Event) -> proto::Change {
-    proto::Change {
+pub(super) fn changes_to(changes: Changes) -> proto::Changes {
+    let events = changes.events.into_iter().map(|event| proto::Event {
         key: event.key.to_string(),
         revision: event.revision.0,
         now: Some(match event.value {
-            Some(value) => proto::change::Now::Put(value),
-            None => proto::change::Now::Deleted(true),
+            Some(value) => proto::event::Now::Put(value.to_vec()),
+            None => proto::event::Now::Deleted(true),
         }),
-    }
+    });
+    proto::Changes { events: events.collect(), reached: changes.reached.0 }
 }
 
-pub(super) fn event_from(change: proto::Change) -> Result<Event, StoreError> {
-    let value = match change.now {
-        Some(proto::change::Now::Put(value)) => Some(value),
-        Some(proto::change::Now::Deleted(true)) => None,
-        _ => return Err(StoreError::Garbled),
-    };
-    let key = change.key.parse().map_err(|_| StoreError::Garbled)?;
-    Ok(Event { key, revision: Revision(change.revision), value })
+pub(super) fn changes_from(changes: proto::Changes) -> Result<Changes, StoreError> {
+    let events = changes.events.into_iter().map(|event| {
+        let value = match event.now {
+            Some(proto::event::Now::Put(value)) => Some(value.into()),
+            Some(proto::event::Now::Deleted(true)) => None,
+            _ => return Err(StoreError::Garbled),
+        };
+        let key = event.key.parse().map_err(|_| StoreError::Garbled)?;
+        Ok(Event { key, revision: Revision(event.revision), value })
+    });
+    Ok(Changes { events: events.collect::<Result<_, _>>()?, reached: Revision(changes.reached) })
 }
 
 pub(super) fn buckets_to(buckets: &BucketSet) -> Vec<proto::Range> {
     buckets.ranges().into_iter().map(|(first, last)| proto::Range { first: first.into(), last: last.into() }).collect()
 }
 
+/// Ranges must ascend and not touch what came before: so however many there are, no bucket is looked at twice.
 pub(super) fn buckets_from(ranges: &[proto::Range]) -> Result<BucketSet, StoreError> {
-    let ranges: Option<Vec<(u16, u16)>> =
-        ranges.iter().map(|range| Some((u16::try_from(range.first).ok()?, u16::try_from(range.last).ok()?))).collect();
-    ranges.map(BucketSet::of_ranges).ok_or(StoreError::Invalid("a bucket has 16 bits"))
+    let mut free = 0;
+    let mut read = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let (Ok(first), Ok(last)) = (u16::try_from(range.first), u16::try_from(range.last)) else {
+            return Err(StoreError::Invalid(Fault::Unreadable));
+        };
+        if range.first < free || last < first {
+            return Err(StoreError::Invalid(Fault::Unreadable));
+        }
+        free = u32::from(last) + 1;
+        read.push((first, last));
+    }
+    Ok(BucketSet::of_ranges(read))
 }
 
 pub(super) fn client_to(transport: Transport, client: ClientAddr) -> proto::FindClientRequest {
@@ -120,7 +97,7 @@ pub(super) fn client_to(transport: Transport, client: ClientAddr) -> proto::Find
 }
 
 pub(super) fn client_from(request: &proto::FindClientRequest) -> Result<(Transport, ClientAddr), StoreError> {
-    let invalid = StoreError::Invalid("not a client address");
+    let invalid = StoreError::Invalid(Fault::Unreadable);
     let ("u", Some((ip, port))) = (request.transport.as_str(), request.client.split_first_chunk::<16>()) else {
         return Err(invalid);
     };
@@ -146,4 +123,123 @@ pub(super) fn owner_from(owner: &proto::Owner) -> Result<AllocationRef, StoreErr
         })
     };
     read().ok_or(StoreError::Garbled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use prost::Message as _;
+    use tandem_wire::id::CallId;
+
+    use crate::Key;
+
+    const UNREADABLE: StoreError = StoreError::Invalid(Fault::Unreadable);
+
+    fn range(first: u32, last: u32) -> proto::Range {
+        proto::Range { first, last }
+    }
+
+    #[test]
+    fn a_path_that_is_no_key_reaches_no_store() {
+        let good = Key::Call(CallId::from_bits(7)).to_string();
+        let over = format!("{good}/../x");
+        for key in [
+            "",
+            "/",
+            "tandem/v1",
+            "..",
+            "\0",
+            &good[..good.len() - 1],
+            &format!("{good}/"),
+            &format!("{good}\0"),
+            &over,
+        ] {
+            let change = Some(proto::op::Change::Delete(true));
+            let op = proto::Op { key: key.to_owned(), based_on: 1, change };
+            assert_eq!(command_from(proto::CommitRequest { ops: vec![op] }), Err(UNREADABLE), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_operation_puts_or_deletes() {
+        for change in [None, Some(proto::op::Change::Delete(false))] {
+            let op = proto::Op { key: Key::Call(CallId::from_bits(7)).to_string(), based_on: 1, change };
+            assert_eq!(command_from(proto::CommitRequest { ops: vec![op] }), Err(UNREADABLE));
+        }
+    }
+
+    #[test]
+    fn ranges_of_buckets_ascend_and_have_16_bits() {
+        assert_eq!(buckets_from(&[range(0, 5), range(6, 65_535)]), Ok(BucketSet::all()));
+        for bad in [
+            &[range(0, 65_536)][..],
+            &[range(65_536, 65_537)],
+            &[range(5, 4)],
+            &[range(0, 5), range(5, 6)],
+            &[range(7, 9), range(0, 1)],
+            &[range(0, 65_535), range(0, 65_535)],
+        ] {
+            assert_eq!(buckets_from(bad), Err(UNREADABLE), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_18_bytes() {
+        for client in [vec![], vec![0; 17], vec![0; 19]] {
+            let request = proto::FindClientRequest { transport: "u".to_owned(), client };
+            assert_eq!(client_from(&request), Err(UNREADABLE));
+        }
+        let request = proto::FindClientRequest { transport: "x".to_owned(), client: vec![0; 18] };
+        assert_eq!(client_from(&request), Err(UNREADABLE));
+    }
+
+    fn key() -> impl Strategy<Value = Key> {
+        (any::<u128>(), 0..=LegId::MAX).prop_map(|(bits, leg)| match LegId::new(leg) {
+            Ok(leg) => Key::Attachment(CallId::from_bits(bits), leg),
+            Err(_) => Key::Call(CallId::from_bits(bits)),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_command_survives_the_wire(
+            ops in prop::collection::vec((key(), any::<u64>(), prop::option::of(any::<Vec<u8>>())), 0..5),
+        ) {
+            let ops = ops.into_iter().map(|(key, based_on, value)| {
+                Op { key, based_on: Revision(based_on), change: value.map_or(Change::Delete, Change::Put) }
+            });
+            let command = Command { ops: ops.collect() };
+            prop_assert_eq!(command_from(command_to(command.clone())), Ok(command));
+        }
+
+        #[test]
+        fn changes_survive_the_wire(
+            events in prop::collection::vec((key(), any::<u64>(), prop::option::of(any::<Vec<u8>>())), 0..5),
+            reached: u64,
+        ) {
+            let events = events.into_iter().map(|(key, revision, value)| {
+                Event { key, revision: Revision(revision), value: value.map(Into::into) }
+            });
+            let changes = Changes { events: events.collect(), reached: Revision(reached) };
+            prop_assert_eq!(changes_from(changes_to(changes.clone())), Ok(changes));
+        }
+
+        #[test]
+        fn a_client_survives_the_wire(ip: u128, v4: bool, port: u16) {
+            let ip = if v4 { std::net::Ipv4Addr::from(ip as u32).into() } else { Ipv6Addr::from(ip).into() };
+            let client = ClientAddr::new(SocketAddr::new(ip, port));
+            prop_assert_eq!(client_from(&client_to(Transport::Udp, client)), Ok((Transport::Udp, client)));
+        }
+
+        #[test]
+        fn no_bytes_panic_the_reader_of_a_message(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = proto::CommitRequest::decode(&bytes[..]).map(command_from);
+            let _ = proto::Changes::decode(&bytes[..]).map(changes_from);
+            let _ = proto::RestoreRequest::decode(&bytes[..]).map(|request| buckets_from(&request.buckets));
+            let _ = proto::FindClientRequest::decode(&bytes[..]).map(|request| client_from(&request));
+            let _ = proto::Owner::decode(&bytes[..]).map(|owner| owner_from(&owner));
+            let _ = proto::Entry::decode(&bytes[..]).map(entry_from);
+        }
+    }
 }

@@ -3,9 +3,11 @@
 //! Decides how the trait's values look on the wire, and which status an error is: in this module only. HTTP/2 in clear
 //! with a shared secret for now, so for loopback and private networks.
 
+mod connections;
 mod convert;
 mod remote;
 mod service;
+mod status;
 
 pub use remote::{RemoteError, RemoteStore};
 pub use service::serve;
@@ -28,8 +30,6 @@ use tonic::metadata::{Ascii, MetadataValue};
 
 /// The header that carries the secret.
 const AUTHORIZATION: &str = "authorization";
-/// The header that says when to come back.
-const RETRY_AFTER_MS: &str = "retry-after-ms";
 
 /// The secret as it stands in the header: `Bearer` and its bytes in hexadecimal.
 fn bearer(secret: &Secret) -> Option<MetadataValue<Ascii>> {

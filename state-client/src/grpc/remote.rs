@@ -3,8 +3,6 @@
 //! Decides how long to wait for an answer. A server that cannot be reached is [`StoreError::Away`]; the next call tries
 //! to connect again.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
 use tandem_wire::id::{CallId, Revision};
@@ -14,11 +12,12 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::proto::state_client::StateClient;
+use super::status::from_status;
 use super::{AUTHORIZATION, bearer, convert, proto};
-use crate::{AllocationRef, BucketSet, Command, Listing, Store, StoreError, Watch, limits};
+use crate::{AllocationRef, BucketSet, Command, Fault, Listing, Store, StoreError, Watch, limits};
 
 /// Puts the secret on every request.
 #[derive(Clone)]
@@ -79,76 +78,76 @@ impl RemoteStore {
         Ok(Self { client })
     }
 
-    /// A request that is given up after `timeout`, on both sides.
-    fn timed<T>(message: T, timeout: Duration) -> Request<T> {
+    /// A request that the server gives up too when we do.
+    fn timed<T>(message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.set_timeout(timeout);
+        request.set_timeout(limits::ANSWER_TIMEOUT);
         request
     }
 }
 
-/// Waits for an answer, and no longer than `timeout`: a server that hangs is away.
-async fn within<T>(
-    timeout: Duration,
-    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(timeout, answer).await {
+const LATE: StoreError = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
+
+/// Waits for an answer, and no longer than it may take: a server that hangs is away.
+async fn answer<T>(answer: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(limits::ANSWER_TIMEOUT, answer).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(convert::from_status(&status)),
-        Err(_) => Err(StoreError::Away { retry_after_ms: 0 }),
+        Ok(Err(status)) => Err(from_status(&status)),
+        Err(_) => Err(LATE),
+    }
+}
+
+/// Puts a list together. Each part must come in time: a long list may take long, a server that hangs may not.
+async fn listing(
+    parts: impl Future<Output = Result<Response<Streaming<proto::Listing>>, Status>>,
+) -> Result<Listing, StoreError> {
+    let mut parts = answer(parts).await?;
+    let mut entries = Vec::new();
+    loop {
+        let part = match tokio::time::timeout(limits::ANSWER_TIMEOUT, parts.next()).await {
+            Ok(Some(part)) => part.map_err(|status| from_status(&status))?,
+            // It broke off before its last part.
+            Ok(None) | Err(_) => return Err(LATE),
+        };
+        for entry in part.entries {
+            entries.push(convert::entry_from(entry)?);
+        }
+        if part.last {
+            return Ok(Listing { revision: Revision(part.revision), entries });
+        }
     }
 }
 
 #[async_trait]
 impl Store for RemoteStore {
     async fn commit(&self, command: Command) -> Result<Revision, StoreError> {
-        let request = Self::timed(convert::command_to(command), limits::ANSWER_TIMEOUT);
+        // What cannot be right is not sent; which PoP the store is of, only the store knows.
+        let pop = command.ops.first().ok_or(Fault::OpCount)?.key.pop();
+        command.check(pop)?;
         let mut client = self.client.clone();
-        match within(limits::ANSWER_TIMEOUT, client.commit(request)).await?.result {
-            Some(proto::commit_reply::Result::Revision(revision)) => Ok(Revision(revision)),
-            Some(proto::commit_reply::Result::Stale(key)) => {
-                Err(key.parse().map_or(StoreError::Garbled, |key| StoreError::Stale { key }))
-            }
-            None => Err(StoreError::Garbled),
-        }
+        let reply = answer(client.commit(Self::timed(convert::command_to(command)))).await?;
+        Ok(Revision(reply.revision))
     }
 
     async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
-        let request = Self::timed(proto::LoadRequest { call: call.to_string() }, limits::ANSWER_TIMEOUT);
         let mut client = self.client.clone();
-        let reply = within(limits::ANSWER_TIMEOUT, client.load(request)).await?;
-        let entries = reply.entries.into_iter().map(convert::entry_from).collect::<Result<_, _>>()?;
-        Ok(Listing { revision: Revision(reply.revision), entries })
+        listing(client.load(Request::new(proto::LoadRequest { call: call.to_string() }))).await
     }
 
     async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {
-        let request = proto::RestoreRequest { buckets: convert::buckets_to(buckets) };
         let mut client = self.client.clone();
-        let mut parts = within(limits::ANSWER_TIMEOUT, client.restore(Request::new(request))).await?;
-        let mut listing: Option<Listing> = None;
-        loop {
-            // Each part in time: a long list may take long, a server that hangs may not.
-            let part = match tokio::time::timeout(limits::ANSWER_TIMEOUT, parts.next()).await {
-                Ok(Some(part)) => part.map_err(|status| convert::from_status(&status))?,
-                Ok(None) => return listing.ok_or(StoreError::Garbled),
-                Err(_) => return Err(StoreError::Away { retry_after_ms: 0 }),
-            };
-            let listing =
-                listing.get_or_insert_with(|| Listing { revision: Revision(part.revision), entries: Vec::new() });
-            for entry in part.entries {
-                listing.entries.push(convert::entry_from(entry)?);
-            }
-        }
+        listing(client.restore(Request::new(proto::RestoreRequest { buckets: convert::buckets_to(buckets) }))).await
     }
 
     async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
         let request = proto::WatchRequest { buckets: convert::buckets_to(buckets), after: after.0 };
         let mut client = self.client.clone();
-        let changes = within(limits::ANSWER_TIMEOUT, client.watch(Request::new(request))).await?;
-        Ok(Box::pin(changes.map(|change| match change {
-            Ok(change) => convert::event_from(change),
-            Err(status) => Err(convert::from_status(&status)),
-        })))
+        let changes = answer(client.watch(Request::new(request))).await?;
+        let changes = changes.map(|changes| match changes {
+            Ok(changes) => convert::changes_from(changes),
+            Err(status) => Err(from_status(&status)),
+        });
+        Ok(Watch::new(Box::pin(changes), after))
     }
 
     async fn find_client(
@@ -156,9 +155,8 @@ impl Store for RemoteStore {
         transport: Transport,
         client_addr: ClientAddr,
     ) -> Result<Option<AllocationRef>, StoreError> {
-        let request = Self::timed(convert::client_to(transport, client_addr), limits::ANSWER_TIMEOUT);
         let mut client = self.client.clone();
-        let reply = within(limits::ANSWER_TIMEOUT, client.find_client(request)).await?;
+        let reply = answer(client.find_client(Self::timed(convert::client_to(transport, client_addr)))).await?;
         reply.owner.as_ref().map(convert::owner_from).transpose()
     }
 }

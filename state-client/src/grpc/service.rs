@@ -1,108 +1,163 @@
 //! The server's side: any [`Store`] behind gRPC.
 //!
-//! Decides who may ask (who has the secret) and the bounds of HTTP/2. Leaves everything else to the store.
+//! Decides who may ask (who has the secret), the bounds of HTTP/2, and how a list is cut into messages. Leaves everything
+//! else to the store.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use subtle::ConstantTimeEq as _;
 use tandem_wire::id::Revision;
 use tandem_wire::redact::Secret;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_stream::wrappers::WatchStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+use super::connections::connections;
 use super::proto::state_server::{State, StateServer};
+use super::status::to_status;
 use super::{AUTHORIZATION, bearer, convert, proto};
-use crate::{Store, StoreError, limits};
+use crate::{Entry, Fault, Listing, Store, StoreError, Watch, limits};
 
-struct Service<S>(Arc<S>);
+struct Service<S: ?Sized> {
+    store: Arc<S>,
+    lists: Arc<Semaphore>,
+    /// Its sender is dropped when the server is to end.
+    closing: watch::Receiver<()>,
+}
 
-type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+impl<S: Store + ?Sized> Service<S> {
+    /// A place for one list more.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let away = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
+        Arc::clone(&self.lists).try_acquire_owned().map_err(|_| to_status(&away))
+    }
+}
+
+fn status(error: StoreError) -> Status {
+    to_status(&error)
+}
 
 #[tonic::async_trait]
-impl<S: Store + 'static> State for Service<S> {
+impl<S: Store + ?Sized + 'static> State for Service<S> {
     async fn commit(&self, request: Request<proto::CommitRequest>) -> Result<Response<proto::CommitReply>, Status> {
-        let command = convert::command_from(request.into_inner()).map_err(|error| convert::to_status(&error))?;
-        let result = match self.0.commit(command).await {
-            Ok(revision) => proto::commit_reply::Result::Revision(revision.0),
-            Err(StoreError::Stale { key }) => proto::commit_reply::Result::Stale(key.to_string()),
-            Err(error) => return Err(convert::to_status(&error)),
-        };
-        Ok(Response::new(proto::CommitReply { result: Some(result) }))
+        let command = convert::command_from(request.into_inner()).map_err(status)?;
+        let revision = self.store.commit(command).await.map_err(status)?;
+        Ok(Response::new(proto::CommitReply { revision: revision.0 }))
     }
 
-    async fn load(&self, request: Request<proto::LoadRequest>) -> Result<Response<proto::Listing>, Status> {
-        let call = request.into_inner().call.parse();
-        let call = call.map_err(|_| convert::to_status(&StoreError::Invalid("not a call")))?;
-        let listing = self.0.load(call).await.map_err(|error| convert::to_status(&error))?;
-        Ok(Response::new(proto::Listing {
-            revision: listing.revision.0,
-            entries: listing.entries.into_iter().map(convert::entry_to).collect(),
-        }))
+    type LoadStream = tokio_stream::Iter<Parts>;
+
+    async fn load(&self, request: Request<proto::LoadRequest>) -> Result<Response<Self::LoadStream>, Status> {
+        let call = request.into_inner().call.parse().map_err(|_| status(StoreError::Invalid(Fault::Unreadable)))?;
+        let place = self.place()?;
+        let listing = self.store.load(call).await.map_err(status)?;
+        Ok(Response::new(tokio_stream::iter(Parts::new(listing, place))))
     }
 
-    type RestoreStream = Replies<proto::Listing>;
+    type RestoreStream = tokio_stream::Iter<Parts>;
 
     async fn restore(&self, request: Request<proto::RestoreRequest>) -> Result<Response<Self::RestoreStream>, Status> {
-        let buckets = convert::buckets_from(&request.into_inner().buckets);
-        let buckets = buckets.map_err(|error| convert::to_status(&error))?;
-        let listing = self.0.restore(&buckets).await.map_err(|error| convert::to_status(&error))?;
-        let revision = listing.revision.0;
-        let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(async move {
-            let mut part = proto::Listing { revision, entries: Vec::new() };
-            let mut size = 0;
-            for entry in listing.entries {
-                size += limits::ENTRY_OVERHEAD + entry.value.len();
-                part.entries.push(convert::entry_to(entry));
-                if size >= limits::LISTING_PART {
-                    size = 0;
-                    let whole = std::mem::replace(&mut part, proto::Listing { revision, entries: Vec::new() });
-                    if sender.send(Ok(whole)).await.is_err() {
-                        return;
-                    }
-                }
-            }
-            // The last part is sent even if it is empty: it says that the list is whole, and has the revision.
-            let _ = sender.send(Ok(part)).await;
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let buckets = convert::buckets_from(&request.into_inner().buckets).map_err(status)?;
+        let place = self.place()?;
+        let listing = self.store.restore(&buckets).await.map_err(status)?;
+        Ok(Response::new(tokio_stream::iter(Parts::new(listing, place))))
     }
 
-    type WatchStream = Replies<proto::Change>;
+    type WatchStream = Told;
 
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
-        let buckets = convert::buckets_from(&request.buckets).map_err(|error| convert::to_status(&error))?;
-        let changes = self.0.watch(&buckets, Revision(request.after)).await;
-        let changes = changes.map_err(|error| convert::to_status(&error))?;
-        Ok(Response::new(Box::pin(changes.map(|change| match change {
-            Ok(event) => Ok(convert::event_to(event)),
-            Err(error) => Err(convert::to_status(&error)),
-        }))))
+        let buckets = convert::buckets_from(&request.buckets).map_err(status)?;
+        let watch = self.store.watch(&buckets, Revision(request.after)).await.map_err(status)?;
+        let closing = WatchStream::from_changes(self.closing.clone());
+        Ok(Response::new(Told { watch, closing, ended: false }))
     }
 
     async fn find_client(
         &self,
         request: Request<proto::FindClientRequest>,
     ) -> Result<Response<proto::FindClientReply>, Status> {
-        let asked = convert::client_from(&request.into_inner());
-        let (transport, client) = asked.map_err(|error| convert::to_status(&error))?;
-        let owner = self.0.find_client(transport, client).await.map_err(|error| convert::to_status(&error))?;
+        let (transport, client) = convert::client_from(&request.into_inner()).map_err(status)?;
+        let owner = self.store.find_client(transport, client).await.map_err(status)?;
         Ok(Response::new(proto::FindClientReply { owner: owner.map(convert::owner_to) }))
     }
 }
 
-/// Serves `store` on `listener` to those who have `secret`, until `shutdown` is done.
+/// A list in parts, each made when there is room for it on the connection.
+struct Parts {
+    revision: u64,
+    entries: std::iter::Peekable<std::vec::IntoIter<Entry>>,
+    whole: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Parts {
+    fn new(listing: Listing, place: OwnedSemaphorePermit) -> Self {
+        let entries = listing.entries.into_iter().peekable();
+        Self { revision: listing.revision.0, entries, whole: false, _place: place }
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Result<proto::Listing, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.whole {
+            return None;
+        }
+        let (mut entries, mut size) = (Vec::new(), 0);
+        while size < limits::LISTING_PART {
+            let Some(entry) = self.entries.next() else { break };
+            size += limits::ENTRY_OVERHEAD + entry.value.len();
+            entries.push(convert::entry_to(entry));
+        }
+        self.whole = self.entries.peek().is_none();
+        Some(Ok(proto::Listing { revision: self.revision, entries, last: self.whole }))
+    }
+}
+
+/// Changes, until there are no more, or the server ends.
+struct Told {
+    watch: Watch,
+    closing: WatchStream<()>,
+    ended: bool,
+}
+
+impl Stream for Told {
+    type Item = Result<proto::Changes, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(None) = Pin::new(&mut self.closing).poll_next(context) {
+            self.ended = true;
+            let away = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
+            return Poll::Ready(Some(Err(to_status(&away))));
+        }
+        match self.watch.poll_changes(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(changes))) => Poll::Ready(Some(Ok(convert::changes_to(changes)))),
+            Poll::Ready(end) => {
+                self.ended = true;
+                Poll::Ready(end.map(|end| Err(end.err().map_or_else(|| Status::internal(""), status))))
+            }
+        }
+    }
+}
+
+/// Serves `store` on `listener` to those who have `secret`, until `shutdown` is done. Then those who follow are told that
+/// the store is away, requests under way are finished, and it returns.
 ///
 /// # Errors
 /// What the transport says.
-pub async fn serve<S: Store + 'static>(
+pub async fn serve<S: Store + ?Sized + 'static>(
     listener: TcpListener,
     store: Arc<S>,
     secret: &Secret,
@@ -116,49 +171,25 @@ pub async fn serve<S: Store + 'static>(
             (Some(expected), Some(sent)) => bool::from(expected.as_bytes().ct_eq(sent.as_bytes())),
             _ => false,
         };
-        if known { Ok(request) } else { Err(convert::to_status(&StoreError::Unauthorized)) }
+        if known { Ok(request) } else { Err(to_status(&StoreError::Unauthorized)) }
     };
-    let service = StateServer::new(Service(store))
+    let (open, closing) = watch::channel(());
+    let until = async move {
+        shutdown.await;
+        drop(open);
+    };
+    let lists = Arc::new(Semaphore::new(limits::LISTS_AT_ONCE));
+    let service = StateServer::new(Service { store, lists, closing })
         .max_decoding_message_size(limits::COMMAND_LEN_MAX)
         .max_encoding_message_size(limits::MESSAGE_LEN_MAX);
-    let service = tonic::service::interceptor::InterceptedService::new(service, check);
     Server::builder()
-        .tcp_nodelay(true)
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(limits::HEADER_LIST_MAX)
         .http2_max_pending_accept_reset_streams(Some(limits::PENDING_RESETS))
         .http2_max_local_error_reset_streams(Some(limits::LOCAL_RESETS))
         .http2_keepalive_interval(Some(limits::KEEP_ALIVE))
         .http2_keepalive_timeout(Some(limits::KEEP_ALIVE))
-        .add_service(service)
-        .serve_with_incoming_shutdown(connections(listener), shutdown)
+        .add_service(InterceptedService::new(service, check))
+        .serve_with_incoming_shutdown(connections(listener), until)
         .await
-}
-
-/// Connections as they come. A failed accept (no descriptor left, attack S11) does not end the server: the next one is
-/// tried a moment later.
-fn connections(listener: TcpListener) -> impl Stream<Item = Result<TcpStream, std::io::Error>> {
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = sender.closed() => return,
-            };
-            match accepted {
-                Ok((connection, _)) => {
-                    // Small answers are not to wait for each other; a socket that refuses this is closed already.
-                    let _ = connection.set_nodelay(true);
-                    if sender.send(Ok(connection)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(limits::ACCEPT_RETRY).await;
-                }
-            }
-        }
-    });
-    ReceiverStream::new(receiver)
 }
