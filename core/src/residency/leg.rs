@@ -31,6 +31,8 @@ struct Heard {
 struct Writing {
     version: u32,
     attachment: Attachment,
+    /// It was sent before, and the answer was lost: it may be stored already.
+    again: bool,
 }
 
 #[derive(Debug)]
@@ -130,14 +132,20 @@ impl<A: Clone> Leg<A> {
     /// Starts a write if there is something to write and none is under way.
     fn write<H>(&mut self, call: CallId, shared: &mut Shared<H, A>) {
         if self.writing.is_none() && self.retry_at.is_none() && self.is_dirty() {
-            self.writing = Some(Box::new(Writing { version: self.version, attachment: self.attachment.clone() }));
+            // What is in doubt goes first, as it was: so there is never more than one record of ours that the store may
+            // have without our knowing.
+            let writing = match self.in_doubt.take() {
+                Some(doubt) => Box::new(Writing { again: true, ..*doubt }),
+                None => Box::new(Writing { version: self.version, attachment: self.attachment.clone(), again: false }),
+            };
             shared.counters.writes += 1;
             shared.outputs.push_back(Output::Write {
                 call,
                 leg: self.leg,
-                attachment: self.attachment.clone(),
+                attachment: writing.attachment.clone(),
                 based_on: self.revision,
             });
+            self.writing = Some(writing);
         }
     }
 
@@ -172,7 +180,7 @@ impl<A: Clone> Leg<A> {
     ///
     /// Unless it was ourselves: then what is loaded is what was in doubt, and memory goes on from there.
     pub(super) fn write_stale<H>(&mut self, shared: &mut Shared<H, A>) {
-        self.writing = None;
+        self.in_doubt = self.writing.take().filter(|writing| writing.again);
         self.heard = None;
         self.revision = Revision::ZERO;
         if self.in_doubt.is_none() {
@@ -182,7 +190,7 @@ impl<A: Clone> Leg<A> {
     }
 
     pub(super) fn write_away<H>(&mut self, now: Mono, call: CallId, shared: &mut Shared<H, A>) -> Fate {
-        self.in_doubt = self.writing.take().or(self.in_doubt.take());
+        self.in_doubt = self.writing.take();
         self.retry_at = Some(now.after(limits::STORE_RETRY));
         // The write may have reached the store after all: then what was heard meanwhile tells.
         match self.heard.take() {
@@ -226,7 +234,7 @@ impl<A: Clone> Leg<A> {
         self.revision = revision;
         self.retry_at = None;
         if let (Some(version), Some(record)) = (ours, &record) {
-            self.writing = Some(Box::new(Writing { version, attachment: record.clone() }));
+            self.writing = Some(Box::new(Writing { version, attachment: record.clone(), again: true }));
             return self.written(call, revision, shared);
         }
         self.in_doubt = None;
@@ -256,6 +264,7 @@ impl<A: Clone> Leg<A> {
     }
 
     pub(super) fn next_deadline(&self, away: Option<Mono>) -> Option<Mono> {
+        let away = self.found_away(away);
         let answer = self.waiting.iter().map(|waiting| due(waiting.since, away)).min();
         match (answer, self.retry_at) {
             (Some(answer), Some(retry)) => Some(answer.min(retry)),
@@ -271,9 +280,15 @@ impl<A: Clone> Leg<A> {
         self.answer_overdue(now, shared);
     }
 
+    /// Since when the store is away, if this leg's own write has found it so: that somebody else did, some time ago, says
+    /// nothing about now.
+    fn found_away(&self, away: Option<Mono>) -> Option<Mono> {
+        away.filter(|_| self.in_doubt.is_some() || self.writing.as_ref().is_some_and(|writing| writing.again))
+    }
+
     /// Answers from memory who has waited for as long as one waits for a store that is away.
     fn answer_overdue<H>(&mut self, now: Mono, shared: &mut Shared<H, A>) {
-        let away = shared.away;
+        let away = self.found_away(shared.away);
         self.waiting.retain(|waiting| {
             let overdue = due(waiting.since, away) <= now;
             if overdue {

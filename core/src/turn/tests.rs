@@ -448,6 +448,160 @@ fn counters_that_reach_their_end_go_on() {
     assert_eq!(gate.counters.bindings, 11);
 }
 
+/// Clients put their credentials before or behind what they ask for, and add what we may pass over.
+#[test]
+fn a_request_is_proven_in_whatever_order_it_is_written() {
+    let signer = signer();
+    let nonce = NonceKey::new(&secret(1)).unwrap().mint(client(1), NOW);
+    let part = |kind: u16, value: &'static [u8]| (kind, value.to_vec());
+    let udp = part(attr::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+    let (realm, software) = (part(attr::REALM, b"tndm"), part(0x8022, b"some client 1.0"));
+    let (name, nonce) = ((attr::USERNAME, signer.username.clone().into_bytes()), (attr::NONCE, nonce.to_vec()));
+    let orders = [
+        vec![&udp, &name, &realm, &nonce],
+        vec![&name, &realm, &nonce, &udp],
+        vec![&nonce, &realm, &name, &udp],
+        vec![&software, &udp, &realm, &name, &nonce],
+        vec![&name, &udp, &realm, &software, &nonce],
+    ];
+    for (order, fingerprint) in orders.iter().flat_map(|order| [(order, false), (order, true)]) {
+        let datagram = bare(Method::Allocate, |mut w| {
+            for (kind, value) in order {
+                w = w.attribute(*kind, value);
+            }
+            let w = w.integrity(&signer.key);
+            if fingerprint { w.fingerprint() } else { w }
+        });
+        let Decision::Proven(proven) = decide(&mut gate(), at(0), client(1), &datagram).0 else { panic!("{order:?}") };
+        assert_eq!(proven.ask, Ok(Ask::Allocate { lifetime: Span::from_secs(600) }));
+    }
+}
+
+/// R15, R16: what is used is the first of its kind, and stands in front of the integrity.
+#[test]
+fn the_first_attribute_of_a_kind_counts_and_none_behind_the_integrity() {
+    let twice = |first: u32, second: u32| {
+        signed(Method::Refresh, &signer(), client(1), at(0), |w| {
+            w.attribute(attr::LIFETIME, &first.to_be_bytes()).attribute(attr::LIFETIME, &second.to_be_bytes())
+        })
+    };
+    let asked = |datagram: &[u8]| match decide(&mut gate(), at(0), client(1), datagram).0 {
+        Decision::Proven(proven) => proven.ask,
+        other => panic!("{other:?}"),
+    };
+    let refresh = |secs| Ok(Ask::Refresh { lifetime: Span::from_secs(secs) });
+    assert_eq!(asked(&twice(900, 0)), refresh(900));
+    assert_eq!(asked(&twice(0, 900)), refresh(0));
+    let mut with_tail = signed(Method::Refresh, &signer(), client(1), at(0), |w| w);
+    for tail in [&[0, 0x0d, 0, 4, 0, 0, 0, 0][..], &[0x7a, 0xbc, 0, 1, 9, 0, 0, 0], &[0, 0x14, 0, 0]] {
+        with_tail.extend(tail);
+        let length = u16::try_from(with_tail.len() - 20).unwrap().to_be_bytes();
+        with_tail[2..4].copy_from_slice(&length);
+        assert_eq!(asked(&with_tail), refresh(600), "{tail:?}");
+    }
+}
+
+/// R28: what is answered without proof comes out of one purse, and what is proven costs nothing of it.
+#[test]
+fn all_unproven_answers_share_one_hundred_and_proven_requests_need_none() {
+    let mut gate = gate();
+    let shapes = [
+        bare(Method::Binding, |w| w),
+        bare(Method::Allocate, |w| w),
+        signed(Method::Refresh, &signer(), client(2), at(0), |w| w),
+        bare(Method::ChannelBind, |w| w.attribute(attr::MESSAGE_INTEGRITY_SHA256, &[1; 32])),
+        signed(Method::Allocate, &signer_of(0, 2, NOW), client(1), at(0), |w| w),
+    ];
+    let answered = shapes.iter().cycle().take(1_000);
+    let answered = answered.filter(|shape| matches!(decide(&mut gate, at(0), client(1), shape).0, Decision::Answer(_)));
+    assert_eq!(answered.count(), 100);
+    let counters = gate.counters;
+    let each = [counters.bindings, counters.unauthorized, counters.stale_nonces, counters.sha256].map(Total::get);
+    assert_eq!((each, counters.limited.get()), ([20, 40, 20, 20], 900));
+    let proven = signed(Method::Refresh, &signer(), client(1), at(0), |w| w);
+    for _ in 0..1_000 {
+        assert!(matches!(decide(&mut gate, at(0), client(1), &proven).0, Decision::Proven(_)));
+    }
+    let mapped = ClientAddr::new("[::ffff:192.0.2.1]:9".parse().unwrap());
+    assert_eq!(decide(&mut gate, at(0), mapped, &shapes[0]).0, Decision::Silence(Silence::Limited));
+}
+
+/// A relay dies; its successor has another seed and the same secrets.
+#[test]
+fn a_nonce_is_good_on_every_gate_of_the_pop_and_on_no_other() {
+    let gate_of =
+        |pop_secret: u8, seed: u64| Gate::new(POP, "tndm", &secret(pop_secret), [(0, &secret(2))], seed).unwrap();
+    let (_, challenge) = decide(&mut gate_of(1, 5), at(0), client(1), &bare(Method::Allocate, |w| w));
+    let nonce = Message::parse(&challenge).unwrap().attributes.nonce.unwrap();
+    let signer = signer();
+    let request = bare(Method::Refresh, |w| {
+        w.attribute(attr::USERNAME, signer.username.as_bytes())
+            .attribute(attr::REALM, b"tndm")
+            .attribute(attr::NONCE, nonce)
+            .integrity(&signer.key)
+    });
+    for hours in [0, 1, 23] {
+        let (decision, _) = decide(&mut gate_of(1, 6), at(hours * 3_600), client(1), &request);
+        assert!(matches!(decision, Decision::Proven(_)), "{hours} h later");
+    }
+    assert_eq!(code(&decide(&mut gate_of(8, 5), at(0), client(1), &request).1), 438, "another PoP's secret");
+}
+
+/// Sizes of what is signed: none is longer than its buffer, whatever is in it.
+#[test]
+fn signed_answers_have_these_sizes() {
+    let sizes = |from: ClientAddr, fingerprint: bool| {
+        let signer = signer();
+        let datagram = bare(Method::Allocate, |w| {
+            let w = w
+                .attribute(attr::USERNAME, signer.username.as_bytes())
+                .attribute(attr::REALM, b"tndm")
+                .attribute(attr::NONCE, &NonceKey::new(&secret(1)).unwrap().mint(from, NOW))
+                .integrity(&signer.key);
+            if fingerprint { w.fingerprint() } else { w }
+        });
+        let Decision::Proven(proven) = decide(&mut gate(), at(0), from, &datagram).0 else { panic!() };
+        let (lifetime, relayed) = (Span::from_secs(600), VirtualAddr { octet: 1, port: 1025 });
+        let all = [
+            Answer::Allocated { relayed, lifetime },
+            Answer::Refreshed { lifetime },
+            Answer::Done,
+            Answer::Refused(Problem::new(437)),
+        ];
+        all.map(|answer| proven.answer(from, answer, &mut [0; limits::ANSWER_LEN_MAX]).unwrap())
+    };
+    let v6 = ClientAddr::new("[2001:db8::7]:99".parse().unwrap());
+    assert_eq!(sizes(client(1), false), [76, 52, 44, 52]);
+    assert_eq!(sizes(client(1), true), [84, 60, 52, 60]);
+    assert_eq!(sizes(v6, true), [96, 60, 52, 60]);
+}
+
+/// What is no message of a form that we know is not answered, however good its credentials are.
+#[test]
+fn a_request_with_an_attribute_of_the_wrong_size_gets_silence() {
+    let odd: [(u16, &[u8]); 9] = [
+        (attr::LIFETIME, &[0; 3]),
+        (attr::LIFETIME, &[0; 8]),
+        (attr::CHANNEL_NUMBER, &[0x40]),
+        (attr::REQUESTED_TRANSPORT, &[17]),
+        (attr::REQUESTED_ADDRESS_FAMILY, &[1]),
+        (attr::EVEN_PORT, &[0; 4]),
+        (attr::XOR_PEER_ADDRESS, &[0, 1, 0, 0, 1, 2, 3]),
+        (attr::XOR_PEER_ADDRESS, &[0, 3, 0, 0, 1, 2, 3, 4]),
+        (attr::XOR_PEER_ADDRESS, &[]),
+    ];
+    for (kind, value) in odd {
+        let datagram = signed(Method::Refresh, &signer(), client(1), at(0), |w| w.attribute(kind, value));
+        let decision = decide(&mut gate(), at(0), client(1), &datagram).0;
+        assert_eq!(decision, Decision::Silence(Silence::NotServed), "{kind:#x} of {} bytes", value.len());
+    }
+}
+
+fn sum(counters: Counters) -> u64 {
+    let Counters { bindings, unauthorized, stale_nonces, sha256, proven, not_served, limited } = counters;
+    [bindings, unauthorized, stale_nonces, sha256, proven, not_served, limited].map(Total::get).iter().sum()
+}
+
 proptest! {
     #[test]
     fn a_signed_answer_verifies_and_fits(which in 0..4_usize, fingerprint: bool, v6: bool, relayed: (u8, u16), code in 300_u16..700) {
@@ -475,5 +629,46 @@ proptest! {
     #[test]
     fn no_bytes_panic_the_gate(datagram in prop::collection::vec(any::<u8>(), 0..200)) {
         decide(&mut gate(), at(0), client(1), &datagram);
+    }
+    /// R17: a signed request that was changed in front of its integrity, or in it, proves nothing.
+    #[test]
+    fn a_proof_is_for_every_bit_in_front_of_it(which in 0..4_usize, bit in 0..4_096_usize) {
+        let datagram = signed(PROVING[which], &signer(), client(1), at(0), |w| {
+            w.attribute(attr::REQUESTED_TRANSPORT, &[17, 0, 0, 0]).attribute(attr::LIFETIME, &600_u32.to_be_bytes())
+        });
+        let mut changed = datagram.clone();
+        let bit = bit % (datagram.len() * 8);
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let proven = |datagram: &[u8]| matches!(decide(&mut gate(), at(0), client(1), datagram).0, Decision::Proven(_));
+        prop_assert!(proven(&datagram) && !proven(&changed));
+    }
+
+    #[test]
+    fn a_request_that_is_cut_short_or_has_a_tail_gets_silence(which in 0..4_usize, cut in 1..200_usize, tail in 1..9_usize) {
+        let datagram = signed(PROVING[which], &signer(), client(1), at(0), |w| w);
+        let longer = [&datagram[..], &vec![0; tail]].concat();
+        for odd in [&datagram[..datagram.len().saturating_sub(cut)], &longer] {
+            let decision = decide(&mut gate(), at(0), client(1), odd).0;
+            prop_assert_eq!(decision, Decision::Silence(Silence::NotServed));
+        }
+    }
+
+    /// Every request is counted once, as what became of it.
+    #[test]
+    fn every_datagram_is_counted_once(which in 0..5_usize, shape in 0..5_usize, bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        let method = [Method::Binding, PROVING[0], PROVING[1], PROVING[2], PROVING[3]][which];
+        let datagram = match shape {
+            0 => bytes,
+            1 => bare(method, |w| w),
+            2 => bare(method, |w| w.attribute(0x7000, &bytes)),
+            3 => bare(method, |w| w.attribute(attr::MESSAGE_INTEGRITY_SHA256, &bytes)),
+            _ => signed(method, &signer(), client(1), at(0), |w| w),
+        };
+        let mut gate = gate();
+        for n in 1..=150 {
+            let (decision, answer) = decide(&mut gate, at(0), client(1), &datagram);
+            prop_assert_eq!(sum(gate.counters), n);
+            prop_assert!(answer.len() <= 64 && matches!(decision, Decision::Answer(_)) != answer.is_empty());
+        }
     }
 }

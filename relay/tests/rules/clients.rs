@@ -12,20 +12,20 @@ struct Stock {
     fingerprint: bool,
     permits: bool,
     binds: bool,
-    /// When it refreshes what it was granted, and what it asks for then.
-    refresh_after_secs: u64,
+    /// How often it refreshes what it was granted, and what it asks for then.
+    refresh_every_secs: u64,
     refresh: Vec<Part>,
 }
 
 fn stock() -> Vec<Stock> {
     let software = |name: &str| Part::Raw(attr::SOFTWARE, name.as_bytes().to_vec());
-    let plain = |name, lifetime: Option<u32>, fingerprint, permits, binds, refresh_after_secs| Stock {
+    let plain = |name, lifetime: Option<u32>, fingerprint, permits, binds, refresh_every_secs| Stock {
         name,
         allocate: [Some(Part::udp()), lifetime.map(Part::lifetime)].into_iter().flatten().collect(),
         fingerprint,
         permits,
         binds,
-        refresh_after_secs,
+        refresh_every_secs,
         refresh: lifetime.map(Part::lifetime).into_iter().collect(),
     };
     vec![
@@ -43,7 +43,7 @@ fn stock() -> Vec<Stock> {
                 Part::Raw(attr::EVEN_PORT, vec![0]),
                 Part::Raw(attr::FAMILY, vec![1, 0, 0, 0]),
             ],
-            ..plain("uclient", Some(777), true, true, true, 0)
+            ..plain("uclient", Some(777), true, true, true, 700)
         },
     ]
 }
@@ -75,12 +75,17 @@ fn every_stock_client_reaches_every_other_and_outlives_the_relay() {
                 }
             }
             media(&mut relay, &clients, &names);
-            for (stock, client, ..) in &mut clients {
-                // Both wait for both: no more than the shortest lifetime in all.
-                relay.pass(stock.refresh_after_secs.min(500) * 500);
-                assert_eq!(client.code(&mut relay, kind::REFRESH, &stock.refresh), Some(0), "{names}");
+            for secs in (10..=3_600).step_by(10) {
+                relay.pass(10_000);
+                for (stock, client, ..) in clients.iter_mut().filter(|(stock, ..)| secs % stock.refresh_every_secs == 0)
+                {
+                    assert_eq!(client.code(&mut relay, kind::REFRESH, &stock.refresh), Some(0), "{names} {secs}");
+                }
+                if secs == 1_700 {
+                    relay.fail_over();
+                    media(&mut relay, &clients, &names);
+                }
             }
-            relay.fail_over();
             media(&mut relay, &clients, &names);
             for (stock, client, peer, _) in &mut clients {
                 if stock.binds {

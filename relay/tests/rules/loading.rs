@@ -105,6 +105,22 @@ fn a_call_that_the_store_did_not_have_a_moment_ago_and_has_now_lets_its_legs_in(
     assert_eq!(one.on_socket("198.51.100.7:41000").allocate(&mut relay).map(|reply| reply.code), Some(0));
 }
 
+/// The other way round: what was made and is gone again does not come back because its making is told late.
+#[test]
+fn a_change_that_is_older_than_the_stores_answer_revives_nothing() {
+    let mut relay = Relay::new();
+    relay.store.mood = Mood::Away;
+    let call = relay.create(40, 2);
+    let (record, revision) = relay.store.call(call).unwrap();
+    let _ = relay.store.delete_call(call);
+    relay.store.mood = Mood::Prompt;
+    let mut one = Client::new(&relay, call, 1, A);
+    assert_eq!(one.allocate(&mut relay).map(|reply| reply.code), Some(403));
+    relay.tell(Input::CallChanged { call, record: Some(record), revision });
+    assert_eq!(one.allocate(&mut relay).map(|reply| reply.code), Some(403));
+    assert_eq!(one.refresh(&mut relay, 600), Some(437));
+}
+
 /// A change overtakes the answer to a question that was put before it.
 #[test]
 fn an_answer_that_is_older_than_what_is_known_ends_nothing() {
