@@ -49,6 +49,8 @@ pub(super) struct Leg<A> {
     writing: Option<Box<Writing>>,
     /// What was being written when the store went away: it may be stored or not.
     in_doubt: Option<Box<Writing>>,
+    /// A write was refused as stale, and what the store has instead is not known yet.
+    contested: bool,
     /// When to try again, after the store was away.
     retry_at: Option<Mono>,
     waiting: Vec<Waiting<A>>,
@@ -65,6 +67,7 @@ impl<A: Clone> Leg<A> {
             stored: 0,
             writing: None,
             in_doubt: None,
+            contested: false,
             retry_at: None,
             waiting: Vec::new(),
             heard: None,
@@ -78,6 +81,12 @@ impl<A: Clone> Leg<A> {
     /// Whether memory has something that the store does not have.
     pub(super) const fn is_dirty(&self) -> bool {
         self.version != self.stored
+    }
+
+    /// Whether a list of the store as of `at` that does not name this leg says that it is gone: there was nothing to write,
+    /// or what there was has been refused.
+    pub(super) fn is_gone(&self, at: Revision) -> bool {
+        self.contested || self.revision <= at && !self.is_dirty()
     }
 
     /// Applies a command to the record in memory.
@@ -183,6 +192,7 @@ impl<A: Clone> Leg<A> {
         self.in_doubt = self.writing.take().filter(|writing| writing.again);
         self.heard = None;
         self.revision = Revision::ZERO;
+        self.contested = true;
         if self.in_doubt.is_none() {
             self.give_up(shared);
             shared.counters.conflicts += 1;
@@ -233,6 +243,7 @@ impl<A: Clone> Leg<A> {
         };
         self.revision = revision;
         self.retry_at = None;
+        self.contested = false;
         if let (Some(version), Some(record)) = (ours, &record) {
             self.writing = Some(Box::new(Writing { version, attachment: record.clone(), again: true }));
             return self.written(call, revision, shared);

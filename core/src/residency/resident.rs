@@ -183,7 +183,7 @@ impl<H, A: Clone> Resident<H, A> {
         };
         // A leg that the store does not have, and that had nothing to write, is gone.
         let listed: Vec<LegId> = snapshot.legs.iter().map(|(leg, ..)| *leg).collect();
-        let gone = |leg: &Leg<A>| !listed.contains(&leg.leg) && leg.revision <= snapshot.at && !leg.is_dirty();
+        let gone = |leg: &Leg<A>| !listed.contains(&leg.leg) && leg.is_gone(snapshot.at);
         self.remove_legs(gone, shared);
         for (leg, record, revision) in snapshot.legs {
             self.take_attachment(leg, Some(record), revision, shared);
