@@ -86,13 +86,13 @@ fn deny() -> Result<Done, Trouble> {
     if Child::new(place::cargo(), &["deny", "--version"]).quiet().is_none() {
         return Ok(Done::Skipped("cargo-deny is not installed (cargo install cargo-deny)".to_owned()));
     }
-    Child::new(place::cargo(), &["deny", "check", "licenses", "bans", "sources"]).run()?;
+    Child::new(place::cargo(), &["deny", "--workspace", "check", "licenses", "bans", "sources"]).run()?;
     // Advisories need the network. `fetch` alone tells an unreachable database from a bad dependency.
     if Child::new(place::cargo(), &["deny", "fetch", "db"]).run().is_err() {
         println!("the advisory database cannot be reached: advisories are NOT checked");
         return Ok(Done::Passed(vec!["advisories not checked: their database cannot be reached".to_owned()]));
     }
-    Child::new(place::cargo(), &["deny", "check", "advisories"]).run().map(passed)
+    Child::new(place::cargo(), &["deny", "--workspace", "check", "advisories"]).run().map(passed)
 }
 
 fn e2e() -> Result<Done, Trouble> {
