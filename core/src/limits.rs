@@ -8,8 +8,26 @@ pub const ONE_TO_ONE_LEGS: usize = 2;
 pub const GROUP_LEGS: usize = 32;
 /// The longest call (protocol.md, "Ticket"): a ticket key must outlive every call that could name it.
 pub const CALL_LIFE: Span = Span::from_secs(24 * 3_600);
-/// How long the record of an ended call stays, so that latecomers are told.
-pub const ENDED_CALL_LIFE: Span = Span::from_secs(60);
+/// How long a call rings (api.md). WhatsApp and Signal ring 45 to 60 s.
+pub const RING: Span = Span::from_secs(45);
+/// How long we wait for others to ring once those who said anything are busy: twice what a device on a slow mobile network
+/// takes to say that it rings.
+pub const BUSY_SETTLE: Span = Span::from_secs(2);
+/// How long a leg's device may be without a connection. Long enough for a reload, a lift, a change of network.
+pub const REJOIN: Span = Span::from_secs(30);
+/// How long what was sealed for an ended call stays, so that latecomers are told (protocol.md, "State").
+pub const ENDED_BLOB_LIFE: Span = Span::from_secs(60);
+/// How long the record of an ended call stays: its Idempotency-Key is good for the life of the call and ten minutes more.
+pub const ENDED_CALL_LIFE: Span = Span::from_secs(600);
+/// How soon a call's timer that ran out is tried again, while the store is away.
+pub const TIMER_RETRY: Span = Span::from_secs(1);
+/// How long a relay remembers that a call has ended, so that latecomers are told without a look at the store.
+pub const ENDED_IN_RELAY: Span = Span::from_secs(60);
+/// How long a missed-call note waits for its device (protocol.md, "State").
+pub const MISSED_LIFE: Span = Span::from_secs(30 * 24 * 3_600);
+/// Devices that one call rings at. Ten of an account: phones, tablets, computers; at under 200 B each the record stays
+/// under 4 KiB.
+pub const RUNG_DEVICES: usize = 10;
 
 /// Allocations of one leg. libwebrtc makes one per URL, interface and peer connection: 2 URLs x 3 interfaces x 4
 /// peer connections (the old and the new one of an ICE restart, of two pages) = 24.

@@ -6,6 +6,7 @@
 
 pub mod id;
 pub mod nonce;
+pub mod party;
 pub mod redact;
 pub mod stun;
 pub mod ticket;

@@ -263,7 +263,7 @@ impl<H, A: Clone> Resident<H, A> {
         if self.has_ended() {
             return;
         }
-        self.phase = Phase::Ended { until: now.after(limits::ENDED_CALL_LIFE), at };
+        self.phase = Phase::Ended { until: now.after(limits::ENDED_IN_RELAY), at };
         self.load = Load::Idle;
         self.record = None;
         for leg in &mut self.legs {

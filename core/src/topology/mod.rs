@@ -1,17 +1,21 @@
 //! The records of a call, and the only place where a change of them is allowed or refused.
 //!
 //! Decides which commands a call record and an attachment record accept, and how both are written down. Leaves storing
-//! them, with the revision each change was based on, to the state client; leaves timers to whoever reads
-//! [`Call::next_deadline`].
+//! them, with the revision each change was based on, to the state client; leaves timers to `call`, which reads
+//! [`Call::timers`].
 //!
 //! One record per call, written by signaling; one per leg, written by the relay that serves it: two writers never share
 //! a record.
 
 mod attachment;
+mod blob;
 mod call;
+mod command;
 
 pub use attachment::{Allocation, Attachment, AttachmentCommand, ChannelBinding, ChannelNumber, Transport};
-pub use call::{Call, CallCommand, CallKind, EndReason, Ended, Leg};
+pub use blob::{Blob, BlobKind, Removal};
+pub use call::{Call, CallKind, EndReason, Ended, Leg, Media, Phase, Ring, Rung, RungState};
+pub use command::{CallCommand, Placed, Rejection, Timer};
 
 use serde::Deserialize;
 
@@ -30,9 +34,15 @@ pub enum Refusal {
     /// A call has at least one leg and at most its kind's number.
     #[error("the call has too few or too many legs")]
     GroupSize,
-    /// There is no such leg in the call, or it has left.
+    /// There is no such leg in the call, or it has left, or the device was never rung.
     #[error("no such leg in the call")]
     UnknownLeg,
+    /// Another device of the callee has answered: too late, never worth trying again.
+    #[error("another device has answered")]
+    AnsweredElsewhere,
+    /// The device has answered: it hangs up instead of rejecting.
+    #[error("the device has answered the call")]
+    Answered,
     /// The leg has no allocation on this address: it may allocate anew.
     #[error("no such allocation")]
     UnknownAllocation,
