@@ -275,6 +275,8 @@ fn event_of(change: Event, counters: &Counters) -> Option<StoreEvent> {
                 None
             }
         },
+        // What devices say to each other, and who they are, is nothing of a relay's.
+        Key::Blob(..) | Key::Removal(..) | Key::Pair(..) => None,
     }
 }
 
@@ -290,16 +292,16 @@ impl Snapshots {
     }
 
     fn take(&mut self, entry: Entry, counters: &Counters) {
-        let slot = self
-            .calls
-            .entry(entry.key.call())
-            .or_insert_with(|| Some(Snapshot { at: self.at, call: None, legs: Vec::new() }));
+        let (Key::Call(call) | Key::Attachment(call, _)) = entry.key else { return };
+        let slot =
+            self.calls.entry(call).or_insert_with(|| Some(Snapshot { at: self.at, call: None, legs: Vec::new() }));
         let Some(snapshot) = slot else { return };
         let result = match entry.key {
             Key::Call(_) => Call::from_json(&entry.value).map(|record| snapshot.call = Some((record, entry.revision))),
             Key::Attachment(_, leg) => {
                 Attachment::from_json(&entry.value).map(|record| snapshot.legs.push((leg, record, entry.revision)))
             }
+            Key::Blob(..) | Key::Removal(..) | Key::Pair(..) => return,
         };
         if let Err(error) = result {
             counters.unreadable.fetch_add(1, Ordering::Relaxed);

@@ -363,7 +363,12 @@ impl Held {
 /// The error that a refusal becomes on the wire (RFC 8656 section 19).
 const fn problem_of(refusal: Refusal) -> Problem {
     Problem::new(match refusal {
-        Refusal::CallEnded | Refusal::UnknownLeg | Refusal::CallExists | Refusal::GroupSize => 403,
+        Refusal::CallEnded
+        | Refusal::UnknownLeg
+        | Refusal::CallExists
+        | Refusal::GroupSize
+        | Refusal::AnsweredElsewhere
+        | Refusal::Answered => 403,
         Refusal::UnknownAllocation => 437,
         Refusal::AllocationQuota => 486,
         Refusal::ChannelQuota => 508,

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tandem_core::topology::{Attachment, AttachmentCommand, Call, CallCommand, CallKind, EndReason, Transport};
 use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId, Revision};
+use tandem_wire::party::{AccountKey, DeviceKey, PairKey};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::Now;
 use tokio_stream::StreamExt as _;
@@ -54,6 +55,10 @@ fn new_call() -> CallId {
 
 fn leg(n: u16) -> LegId {
     LegId::new(n).unwrap()
+}
+
+fn device(bits: u128) -> DeviceKey {
+    DeviceKey::from_bits(bits)
 }
 
 fn put(key: Key, based_on: Revision, value: &[u8]) -> Op {
@@ -92,6 +97,8 @@ checks! {
     what_was_removed_can_be_created_again,
     a_load_sees_what_was_committed_and_only_its_call,
     a_restore_has_exactly_its_buckets,
+    one_record_is_read_whatever_it_is_of,
+    a_pair_is_neither_listed_nor_followed,
     commands_that_cannot_be_right_are_refused,
     a_watch_gives_every_change_after_its_revision_once_and_in_order,
     a_watch_sees_only_its_buckets_and_whole_commands,
@@ -197,27 +204,78 @@ async fn a_load_sees_what_was_committed_and_only_its_call(store: &Subject) {
     // Neighbours in the same bucket, right before and right after.
     let neighbours = [CallId::from_bits(call.bits() - 1), CallId::from_bits(call.bits() + 1)];
     for neighbour in neighbours {
-        let ops = [Key::Call(neighbour), Key::Attachment(neighbour, leg(1))].map(|key| put(key, Revision::ZERO, b"n"));
+        let keys = [Key::Call(neighbour), Key::Attachment(neighbour, leg(1)), Key::Blob(neighbour, device(1), 1)];
+        let ops = keys.map(|key| put(key, Revision::ZERO, b"n"));
         commit(store, ops.to_vec()).await.unwrap();
     }
     assert!(store.load(call).await.unwrap().entries.is_empty());
-    let keys = [Key::Call(call), Key::Attachment(call, leg(1)), Key::Attachment(call, leg(64_000))];
+    let keys = [
+        Key::Call(call),
+        Key::Attachment(call, leg(1)),
+        Key::Attachment(call, leg(64_000)),
+        Key::Blob(call, device(0), 0),
+        Key::Blob(call, device(u128::MAX), u16::MAX),
+    ];
     let revision = commit(store, keys.map(|key| put(key, Revision::ZERO, b"v")).to_vec()).await.unwrap();
     let listing = store.load(call).await.unwrap();
     assert_eq!(values(&listing), keys.map(|key| (key, b"v".to_vec())).into());
     assert!(listing.revision >= revision);
 }
 
+fn pair(call: CallId) -> Key {
+    Key::Pair(POP, PairKey { low: AccountKey::from_bits(call.bits()), high: AccountKey::from_bits(u128::MAX) })
+}
+
+async fn one_record_is_read_whatever_it_is_of(store: &Subject) {
+    let call = new_call();
+    let keys = [
+        Key::Call(call),
+        Key::Attachment(call, leg(1)),
+        Key::Blob(call, device(7), 2),
+        Key::Removal(POP, device(call.bits())),
+        pair(call),
+    ];
+    for key in keys {
+        assert_eq!(store.read(key).await.unwrap(), None);
+    }
+    let revision = commit(store, keys.map(|key| put(key, Revision::ZERO, b"v")).to_vec()).await.unwrap();
+    for key in keys {
+        let entry = store.read(key).await.unwrap().unwrap();
+        assert_eq!((entry.key, entry.revision, &*entry.value), (key, revision, &b"v"[..]));
+        commit(store, vec![delete(key, revision)]).await.unwrap();
+        assert_eq!(store.read(key).await.unwrap(), None);
+    }
+}
+
+async fn a_pair_is_neither_listed_nor_followed(store: &Subject) {
+    let call = new_call();
+    let after = store.restore(&BucketSet::none()).await.unwrap().revision;
+    let mut watch = store.watch(&BucketSet::of([call.bucket()]), after).await.unwrap();
+    commit(store, vec![put(pair(call), Revision::ZERO, b"v")]).await.unwrap();
+    commit(store, vec![put(Key::Call(call), Revision::ZERO, b"v")]).await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap().key, Key::Call(call));
+    assert!(!values(&store.restore(&BucketSet::all()).await.unwrap()).contains_key(&pair(call)));
+}
+
 async fn a_restore_has_exactly_its_buckets(store: &Subject) {
     let (inside, outside) = (new_call(), new_call());
+    let keys = |call: CallId| {
+        let bucket = u128::from(call.bucket().0) << 112;
+        [
+            Key::Call(call),
+            Key::Attachment(call, leg(2)),
+            Key::Blob(call, device(3), 1),
+            Key::Removal(POP, device(bucket | 1)),
+            Key::Removal(POP, device(bucket | (u128::MAX >> 16))),
+        ]
+    };
     for call in [inside, outside] {
-        let ops = [Key::Call(call), Key::Attachment(call, leg(2))].map(|key| put(key, Revision::ZERO, b"v"));
-        commit(store, ops.to_vec()).await.unwrap();
+        commit(store, keys(call).map(|key| put(key, Revision::ZERO, b"v")).to_vec()).await.unwrap();
     }
     let listing = store.restore(&BucketSet::of([inside.bucket()])).await.unwrap();
-    assert!(listing.entries.iter().all(|entry| entry.key.bucket() == inside.bucket()));
+    assert!(listing.entries.iter().all(|entry| entry.key.bucket() == Some(inside.bucket())));
     let listed = values(&listing);
-    assert!(listed.contains_key(&Key::Call(inside)) && listed.contains_key(&Key::Attachment(inside, leg(2))));
+    assert!(keys(inside).iter().all(|key| listed.contains_key(key)));
     assert!(store.restore(&BucketSet::none()).await.unwrap().entries.is_empty());
     let everything = values(&store.restore(&BucketSet::all()).await.unwrap());
     assert!(everything.contains_key(&Key::Call(outside)) && everything.contains_key(&Key::Call(inside)));
@@ -516,8 +574,7 @@ async fn a_thousand_commands_at_once_happen_in_one_order_that_everyone_sees(stor
         async move {
             let value = n.to_be_bytes();
             loop {
-                let listing = store.load(key.call()).await.unwrap();
-                let based_on = listing.entries.first().map_or(Revision::ZERO, |entry| entry.revision);
+                let based_on = store.read(key).await.unwrap().map_or(Revision::ZERO, |entry| entry.revision);
                 let asked = clock.fetch_add(1, Ordering::SeqCst);
                 match commit(&store, vec![put(key, based_on, &value)]).await {
                     Ok(revision) => {
@@ -542,7 +599,7 @@ async fn a_thousand_commands_at_once_happen_in_one_order_that_everyone_sees(stor
     // The last one on each record is what is there.
     let last: BTreeMap<Key, (Revision, [u8; 8])> = done.iter().map(|d| (d.key, (d.revision, d.value))).collect();
     for (key, (revision, value)) in last {
-        let listing = store.load(key.call()).await.unwrap();
-        assert_eq!((listing.entries[0].revision, &*listing.entries[0].value), (revision, &value[..]));
+        let entry = store.read(key).await.unwrap().unwrap();
+        assert_eq!((entry.revision, &*entry.value), (revision, &value[..]));
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tandem_wire::id::{BucketId, CallId, LegId, PopId};
+use tandem_wire::party::{AccountKey, DeviceKey, PairKey};
 
 /// What every path starts with.
 const ROOT: &str = "tandem/v1/";
@@ -18,6 +19,12 @@ pub enum Key {
     Call(CallId),
     /// The record of where one of its legs is attached.
     Attachment(CallId, LegId),
+    /// A blob of a call for a device, by its number among those.
+    Blob(CallId, DeviceKey, u16),
+    /// The record of a device that was removed.
+    Removal(PopId, DeviceKey),
+    /// The record of the call that two accounts have with each other.
+    Pair(PopId, PairKey),
 }
 
 /// A text that is no key.
@@ -26,36 +33,56 @@ pub enum Key {
 pub struct KeyError;
 
 impl Key {
-    /// The call that the record belongs to.
+    /// The call that the record belongs to, if it belongs to one.
     #[must_use]
-    pub const fn call(self) -> CallId {
+    pub const fn call(self) -> Option<CallId> {
         match self {
-            Self::Call(call) | Self::Attachment(call, _) => call,
+            Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => Some(call),
+            Self::Removal(..) | Self::Pair(..) => None,
         }
     }
 
     /// The PoP that it lives in.
     #[must_use]
     pub const fn pop(self) -> PopId {
-        self.call().pop()
+        match self {
+            Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => call.pop(),
+            Self::Removal(pop, _) | Self::Pair(pop, _) => pop,
+        }
     }
 
-    /// The bucket that it lives in.
+    /// The bucket that it lives in, and is listed and followed with. A pair is neither: it is only ever asked for.
     #[must_use]
-    pub const fn bucket(self) -> BucketId {
-        self.call().bucket()
+    pub const fn bucket(self) -> Option<BucketId> {
+        match self {
+            Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => Some(call.bucket()),
+            Self::Removal(_, device) => Some(device.bucket()),
+            Self::Pair(..) => None,
+        }
     }
 }
 
-/// The path: `tandem/v1/<pop>/b/<bucket>/<call>` or `…/leg/<n>`.
+/// The path: `tandem/v1/<pop>/b/<bucket>/<call>`, `…/leg/<n>` or `…/to/<device>/<seq>`; `…/b/<bucket>/gone/<device>`;
+/// `tandem/v1/<pop>/pair/<account>/<account>`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{ROOT}{:04x}/b/{:04x}/{}", self.pop().0, self.bucket().0, self.call())?;
+        write!(f, "{ROOT}{:04x}/", self.pop().0)?;
+        if let Some(bucket) = self.bucket() {
+            write!(f, "b/{:04x}/", bucket.0)?;
+        }
         match self {
-            Self::Call(_) => Ok(()),
-            Self::Attachment(_, leg) => write!(f, "/leg/{leg}"),
+            Self::Call(call) => write!(f, "{call}"),
+            Self::Attachment(call, leg) => write!(f, "{call}/leg/{leg}"),
+            Self::Blob(call, device, seq) => write!(f, "{call}/to/{device}/{seq}"),
+            Self::Removal(_, device) => write!(f, "gone/{device}"),
+            Self::Pair(_, pair) => write!(f, "pair/{:032x}/{:032x}", pair.low.bits(), pair.high.bits()),
         }
     }
+}
+
+/// Both halves of a pair: 32 hexadecimal digits, as those of a device are.
+fn account(digits: &str) -> Option<AccountKey> {
+    digits.parse().ok().map(|key: DeviceKey| AccountKey::from_bits(key.bits()))
 }
 
 impl FromStr for Key {
@@ -63,18 +90,24 @@ impl FromStr for Key {
 
     fn from_str(path: &str) -> Result<Self, KeyError> {
         let rest = path.strip_prefix(ROOT).ok_or(KeyError)?;
-        let mut parts = rest.split('/');
-        let (Some(_pop), Some("b"), Some(_bucket), Some(call)) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(KeyError);
-        };
-        let call: CallId = call.parse().map_err(|_| KeyError)?;
-        let key = match (parts.next(), parts.next(), parts.next()) {
-            (None, ..) => Self::Call(call),
-            (Some("leg"), Some(leg), None) => {
+        let parts: Vec<&str> = rest.splitn(8, '/').collect();
+        let pop = |digits: &str| u16::from_str_radix(digits, 16).map(PopId).map_err(|_| KeyError);
+        let call = |text: &str| text.parse::<CallId>().map_err(|_| KeyError);
+        let device = |text: &str| text.parse::<DeviceKey>().map_err(|_| KeyError);
+        let key = match *parts.as_slice() {
+            [_, "b", _, "gone", of] => Self::Removal(pop(rest.get(..4).ok_or(KeyError)?)?, device(of)?),
+            [_, "b", _, id] => Self::Call(call(id)?),
+            [_, "b", _, id, "leg", leg] => {
                 let leg = leg.parse().ok().and_then(|n| LegId::new(n).ok()).ok_or(KeyError)?;
-                Self::Attachment(call, leg)
+                Self::Attachment(call(id)?, leg)
+            }
+            [_, "b", _, id, "to", of, seq] => Self::Blob(call(id)?, device(of)?, seq.parse().map_err(|_| KeyError)?),
+            [digits, "pair", low, high] => {
+                let (low, high) = (account(low).ok_or(KeyError)?, account(high).ok_or(KeyError)?);
+                if low > high {
+                    return Err(KeyError);
+                }
+                Self::Pair(pop(digits)?, PairKey { low, high })
             }
             _ => return Err(KeyError),
         };
@@ -91,17 +124,38 @@ mod tests {
         CallId::new(PopId(1), BucketId(0xabcd), 7)
     }
 
+    fn device() -> DeviceKey {
+        DeviceKey::from_bits(0xbeef << 112 | 5)
+    }
+
+    fn pair() -> PairKey {
+        PairKey { low: AccountKey::from_bits(1), high: AccountKey::from_bits(0xff) }
+    }
+
     #[test]
     fn keys_have_these_golden_paths() {
         let path = Key::Call(call()).to_string();
         assert_eq!(path, format!("tandem/v1/0001/b/abcd/{}", call()));
         let leg = LegId::new(12).unwrap();
         assert_eq!(Key::Attachment(call(), leg).to_string(), format!("{path}/leg/12"));
+        let to = "beef0000000000000000000000000005";
+        assert_eq!(Key::Blob(call(), device(), 3).to_string(), format!("{path}/to/{to}/3"));
+        assert_eq!(Key::Removal(PopId(1), device()).to_string(), format!("tandem/v1/0001/b/beef/gone/{to}"));
+        let (low, high) = ("0".repeat(31) + "1", "0".repeat(30) + "ff");
+        assert_eq!(Key::Pair(PopId(1), pair()).to_string(), format!("tandem/v1/0001/pair/{low}/{high}"));
     }
 
     #[test]
     fn a_key_survives_its_path() {
-        for key in [Key::Call(call()), Key::Attachment(call(), LegId::new(64_000).unwrap())] {
+        let keys = [
+            Key::Call(call()),
+            Key::Attachment(call(), LegId::new(64_000).unwrap()),
+            Key::Blob(call(), device(), 0),
+            Key::Blob(call(), device(), u16::MAX),
+            Key::Removal(PopId(1), device()),
+            Key::Pair(PopId(1), pair()),
+        ];
+        for key in keys {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
     }
@@ -109,7 +163,19 @@ mod tests {
     #[test]
     fn no_other_spelling_is_a_key() {
         let good = Key::Attachment(call(), LegId::new(12).unwrap()).to_string();
+        let blob = Key::Blob(call(), device(), 3).to_string();
+        let removal = Key::Removal(PopId(1), device()).to_string();
+        let couple = Key::Pair(PopId(1), pair()).to_string();
         for bad in [
+            blob.replace("/3", "/03"),
+            blob.replace("/3", "/65536"),
+            blob.replace("/3", ""),
+            blob.replace("beef", "BEEF"),
+            removal.replace("/b/beef/", "/b/beee/"),
+            removal.replace("/0001/", "/+001/"),
+            couple.replace("ff", "00"),
+            couple.replace("pair", "pairs"),
+            format!("{couple}/x"),
             String::new(),
             "tandem/v1/".to_owned(),
             good.replace("/0001/", "/0002/"),

@@ -6,6 +6,7 @@
 pub mod buckets;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod follow;
 pub mod grpc;
 pub mod key;
 pub mod limits;
@@ -13,6 +14,7 @@ pub mod store;
 pub mod watch;
 
 pub use buckets::BucketSet;
+pub use follow::{Followed, follow};
 pub use grpc::RemoteStore;
 pub use key::{Key, KeyError};
 pub use store::{AllocationRef, Change, Command, Entry, Event, Fault, Listing, Op, Store, StoreError};

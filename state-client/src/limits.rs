@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-/// Operations of one command. Under etcd's 128 of a transaction with room for its compares; a call with a blob for each
-/// of some devices fits.
-pub const OPS_PER_COMMAND: usize = 16;
+/// Operations of one command. Under etcd's 128 of a transaction with room for its compares; a call, its pair, and an offer
+/// and a note for each of ten devices are 22.
+pub const OPS_PER_COMMAND: usize = 24;
 /// Bytes of one record. The largest there is: a sealed blob of 8 KiB in base64, with room.
 pub const VALUE_LEN_MAX: usize = 16 << 10;
 
-/// Bytes of a command on the wire: 16 x (16 KiB + about 100 B), rounded up.
+/// Bytes of a command on the wire: 24 x (16 KiB + about 100 B), rounded up.
 pub const COMMAND_LEN_MAX: usize = 512 << 10;
 /// Bytes of one message of an answer. The largest is a part of a list, or the changes of one turn: 512 KiB and one
 /// command more, which is under 1 MiB.
@@ -47,3 +47,11 @@ pub const PENDING_RESETS: usize = 20;
 pub const LOCAL_RESETS: usize = 1_024;
 /// How soon accepting is tried again after it failed: descriptors come back when others close theirs, which nobody tells.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Lists and turns of changes that wait for whoever follows. A turn has up to 512 KiB; more wait at the server, which keeps
+/// them for a while.
+pub const FOLLOWED_WAITING: usize = 4;
+/// How soon a store that was away is followed again; it doubles, up to [`FOLLOW_RETRY_MAX`].
+pub const FOLLOW_RETRY: Duration = Duration::from_millis(20);
+/// The longest wait: a server that comes back is followed again within a blink.
+pub const FOLLOW_RETRY_MAX: Duration = Duration::from_millis(250);

@@ -181,11 +181,17 @@ pub trait Store: Send + Sync {
     /// [`StoreError`]; of a stale command nothing is done.
     async fn commit(&self, command: Command) -> Result<Revision, StoreError>;
 
-    /// The records of one call.
+    /// The records of one call: itself, its attachments, its blobs.
     ///
     /// # Errors
     /// [`StoreError::Away`] and the faults.
     async fn load(&self, call: CallId) -> Result<Listing, StoreError>;
+
+    /// One record.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`] and the faults.
+    async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError>;
 
     /// All records of these buckets.
     ///

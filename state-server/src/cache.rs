@@ -10,6 +10,7 @@ use tandem_state_client::{
     AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Key, Listing, Revision, StoreError,
 };
 use tandem_wire::id::{BucketId, CallId, LegId, PopId};
+use tandem_wire::party::DeviceKey;
 use tandem_wire::redact::ClientAddr;
 
 use crate::index::{AddressIndex, Addresses, addresses};
@@ -19,6 +20,12 @@ use crate::limits;
 struct Stored {
     revision: Revision,
     value: Arc<[u8]>,
+}
+
+impl Stored {
+    fn entry(&self, key: Key) -> Entry {
+        Entry { key, revision: self.revision, value: Arc::clone(&self.value) }
+    }
 }
 
 /// A command that was made durable, ready to be taken in. Made before the cache is locked, since its records are read
@@ -122,26 +129,32 @@ impl Cache {
         Listing { revision: self.revision, entries }
     }
 
+    pub(crate) fn read(&self, key: Key) -> Option<Entry> {
+        self.records.get(&key).map(|stored| stored.entry(key))
+    }
+
     pub(crate) fn restore(&self, buckets: &BucketSet) -> Listing {
         let mut entries = Vec::new();
         for (first, last) in buckets.ranges() {
             let first = CallId::new(self.pop, BucketId(first), 0);
             let last = CallId::new(self.pop, BucketId(last), u128::MAX);
             self.collect(&mut entries, first, last);
+            let [first, last] = [(first, 0), (last, u128::MAX >> 16)]
+                .map(|(call, rest)| DeviceKey::from_bits((u128::from(call.bucket().0) << 112) | rest));
+            let removals = self.records.range(Key::Removal(self.pop, first)..=Key::Removal(self.pop, last));
+            entries.extend(removals.map(|(key, stored)| stored.entry(*key)));
         }
         Listing { revision: self.revision, entries }
     }
 
-    /// The calls from `first` to `last`, then their legs.
+    /// The calls from `first` to `last`, then their legs, then their blobs.
     fn collect(&self, entries: &mut Vec<Entry>, first: CallId, last: CallId) {
         let (Ok(lowest), Ok(highest)) = (LegId::new(1), LegId::new(LegId::MAX)) else { return };
         let calls = self.records.range(Key::Call(first)..=Key::Call(last));
         let legs = self.records.range(Key::Attachment(first, lowest)..=Key::Attachment(last, highest));
-        entries.extend(calls.chain(legs).map(|(key, stored)| Entry {
-            key: *key,
-            revision: stored.revision,
-            value: Arc::clone(&stored.value),
-        }));
+        let [least, most] = [0, u128::MAX].map(DeviceKey::from_bits);
+        let blobs = self.records.range(Key::Blob(first, least, 0)..=Key::Blob(last, most, u16::MAX));
+        entries.extend(calls.chain(legs).chain(blobs).map(|(key, stored)| stored.entry(*key)));
     }
 
     /// Some of the changes of these buckets after `after`, in whole revisions.
@@ -153,7 +166,7 @@ impl Cache {
         let mut told = Changes { events: Vec::new(), reached: self.revision };
         let mut bytes = 0;
         for event in self.changes.iter().skip(start) {
-            if !buckets.contains(event.key.bucket()) {
+            if !event.key.bucket().is_some_and(|bucket| buckets.contains(bucket)) {
                 continue;
             }
             let last = told.events.last().map(|last| last.revision);

@@ -98,7 +98,7 @@ mod tests {
 
     /// The addresses of an attachment on these ports.
     fn on(key: Key, ports: &[u16]) -> Addresses {
-        let create = CallCommand::Create { id: key.call(), kind: CallKind::OneToOne, legs: 2 };
+        let create = CallCommand::Create { id: key.call().unwrap(), kind: CallKind::OneToOne, legs: 2 };
         let call = Call::apply(None, create, Now::default()).unwrap();
         let mut record = Attachment::empty(RelayId(1));
         for port in ports {

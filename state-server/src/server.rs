@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
-use tandem_state_client::{AllocationRef, BucketSet, Change, Command, Listing, Revision, Store, StoreError, Watch};
+use tandem_state_client::{
+    AllocationRef, BucketSet, Change, Command, Entry, Key, Listing, Revision, Store, StoreError, Watch,
+};
 use tandem_telemetry::metric::{Series, state as metric};
 use tandem_telemetry::registry::Source;
 use tandem_wire::id::{CallId, PopId};
@@ -152,6 +154,10 @@ impl Store for StateServer {
 
     async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
         Ok(self.shared.read(|cache| cache.load(call)))
+    }
+
+    async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {
+        Ok(self.shared.read(|cache| cache.read(key)))
     }
 
     async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {

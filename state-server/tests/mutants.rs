@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
 use tandem_state_client::{
-    AllocationRef, BucketSet, Changes, Command, Listing, Revision, Store, StoreError, Watch, conformance,
+    AllocationRef, BucketSet, Changes, Command, Entry, Key, Listing, Revision, Store, StoreError, Watch, conformance,
 };
 use tandem_state_server::StateServer;
 use tandem_wire::id::CallId;
@@ -77,9 +77,7 @@ impl Store for Mutant {
     async fn commit(&self, mut command: Command) -> Result<Revision, StoreError> {
         if self.is(Wrong::AcceptsWhatIsStale) {
             for op in &mut command.ops {
-                let now = self.store.load(op.key.call()).await?;
-                op.based_on =
-                    now.entries.iter().find(|entry| entry.key == op.key).map_or(Revision::ZERO, |e| e.revision);
+                op.based_on = self.store.read(op.key).await?.map_or(Revision::ZERO, |entry| entry.revision);
             }
         }
         if self.is(Wrong::TearsCommandsApart) && command.check(conformance::POP).is_ok() {
@@ -107,6 +105,10 @@ impl Store for Mutant {
             return self.store.restore(&BucketSet::of([call.bucket()])).await;
         }
         self.store.load(call).await
+    }
+
+    async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {
+        self.store.read(key).await
     }
 
     async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {

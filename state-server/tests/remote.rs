@@ -184,7 +184,7 @@ async fn lists_that_are_larger_than_a_message_cross_in_parts() {
     let one = call(7);
     for n in 0..20_u16 {
         let keys = (1..=16).map(|leg| Key::Attachment(one, LegId::new(16 * n + leg).unwrap()));
-        let value = |key: &Key| vec![key.bucket().0 as u8; 16 << 10];
+        let value = |key: &Key| vec![key.bucket().unwrap().0 as u8; 16 << 10];
         store.commit(Command { ops: keys.map(|key| put(key, Revision::ZERO, value(&key))).collect() }).await.unwrap();
     }
     for n in 0..700 {

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::proto::state_client::StateClient;
 use super::status::from_status;
 use super::{AUTHORIZATION, bearer, convert, proto};
-use crate::{AllocationRef, BucketSet, Command, Fault, Listing, Store, StoreError, Watch, limits};
+use crate::{AllocationRef, BucketSet, Command, Entry, Fault, Key, Listing, Store, StoreError, Watch, limits};
 
 /// Puts the secret on every request.
 #[derive(Clone)]
@@ -132,6 +132,12 @@ impl Store for RemoteStore {
     async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
         let mut client = self.client.clone();
         listing(client.load(Request::new(proto::LoadRequest { call: call.to_string() }))).await
+    }
+
+    async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {
+        let mut client = self.client.clone();
+        let reply = answer(client.read(Self::timed(proto::ReadRequest { key: key.to_string() }))).await?;
+        reply.entry.map(convert::entry_from).transpose()
     }
 
     async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {

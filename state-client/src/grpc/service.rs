@@ -60,6 +60,12 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
         Ok(Response::new(tokio_stream::iter(Parts::new(listing, place))))
     }
 
+    async fn read(&self, request: Request<proto::ReadRequest>) -> Result<Response<proto::ReadReply>, Status> {
+        let key = request.into_inner().key.parse().map_err(|_| status(StoreError::Invalid(Fault::Unreadable)))?;
+        let entry = self.store.read(key).await.map_err(status)?;
+        Ok(Response::new(proto::ReadReply { entry: entry.map(convert::entry_to) }))
+    }
+
     type RestoreStream = tokio_stream::Iter<Parts>;
 
     async fn restore(&self, request: Request<proto::RestoreRequest>) -> Result<Response<Self::RestoreStream>, Status> {

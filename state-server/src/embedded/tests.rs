@@ -315,13 +315,13 @@ async fn a_full_disk_refuses_writes_answers_reads_and_heals_when_there_is_room()
         assert!(refused.is_err_and(|error| error.is_away()));
     }
     let call = key(1).call();
-    assert_eq!(server.load(call).await.unwrap().entries.len(), 1, "reads go on");
+    assert_eq!(server.load(call.unwrap()).await.unwrap().entries.len(), 1, "reads go on");
     assert!(!server.is_writable());
     storage.disk().fails_in = None;
     server.writable().await;
     let later = server.commit(put(9, Revision::ZERO)).await.unwrap();
     assert!(later > first);
-    assert_eq!(server.load(key(2).call()).await.unwrap().entries.len(), 0, "what was refused is not there");
+    assert_eq!(server.load(key(2).call().unwrap()).await.unwrap().entries.len(), 0, "what was refused is not there");
     assert!(server.commit(put(1, first)).await.unwrap() > later, "revisions are as they were");
     let event = tokio_stream::StreamExt::next(&mut watch).await.unwrap().unwrap();
     assert_eq!((event.key, event.revision), (key(9), later), "who follows goes on");
