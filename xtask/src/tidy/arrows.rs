@@ -22,6 +22,7 @@ enum Layer {
 const LAYERS: &[(&str, Layer)] = &[
     ("tandem-wire", Layer::Wire),
     ("tandem-core", Layer::Core),
+    ("tandem-auth", Layer::Adapter),
     ("tandem-net", Layer::Adapter),
     ("tandem-telemetry", Layer::Adapter),
     ("tandem-state-client", Layer::Adapter),

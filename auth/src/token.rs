@@ -1,0 +1,254 @@
+//! Tokens: what they say, which are good, and how one is minted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use tandem_wire::party::{AccountId, DeviceId, Party};
+use tandem_wire::redact::Secret;
+use tandem_wire::ticket::SECRET_LEN_MIN;
+use tandem_wire::units::{Span, Wall};
+
+use crate::crypto;
+
+/// Whom tokens are for.
+pub const AUDIENCE: &str = "tandem";
+/// A token that claims to live longer than this was not made for us (api.md).
+pub const LIFE_MAX: Span = Span::from_secs(6 * 3_600);
+/// A token has some 300 characters; a longer one is not looked into.
+const TOKEN_LEN_MAX: usize = 2_048;
+
+/// What an operator may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminRole {
+    /// Look.
+    Viewer,
+    /// Look and change.
+    Operator,
+}
+
+/// What the token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Grant {
+    /// A device may call and be called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub call: bool,
+    /// An operator may look or change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<AdminRole>,
+}
+
+/// The claims of a good token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// Who asks.
+    pub party: Party,
+    /// What is allowed.
+    pub grant: Grant,
+    /// When it was issued, in seconds since 1970, if it says so.
+    pub issued: Option<u64>,
+    /// Until when it is good.
+    pub expires: Wall,
+}
+
+/// As they are written. Every field is of its type or the token is none (attack S14).
+#[derive(Serialize, Deserialize)]
+struct Written {
+    iss: String,
+    sub: AccountId,
+    dev: DeviceId,
+    exp: u64,
+    aud: String,
+    #[serde(deserialize_with = "object")]
+    tandem: Grant,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iat: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<u64>,
+}
+
+/// A grant is an object: serde would read one from an array too.
+fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Grant, D::Error> {
+    let object = serde_json::Map::deserialize(deserializer)?;
+    serde_json::from_value(object.into()).map_err(|_| de::Error::custom("not a grant"))
+}
+
+/// Just enough to find the key. Nothing of it is believed.
+#[derive(Deserialize)]
+struct Issuer {
+    iss: String,
+}
+
+/// Why a token is not good. The client is told only that it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token at all, or its claims are not what they must be.
+    #[error("not a token of ours")]
+    Malformed,
+    /// Nobody here knows its issuer.
+    #[error("the token's issuer is unknown")]
+    Issuer,
+    /// Signed with something else, or by somebody else.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// Over, or not begun.
+    #[error("the token has expired or has not begun")]
+    Expired,
+    /// It claims too long a life.
+    #[error("the token claims to live too long")]
+    TooLong,
+}
+
+/// One issuer's key. It has one algorithm, so that none can be taken for another.
+#[derive(Clone)]
+pub struct TokenKey {
+    algorithm: Algorithm,
+    verify: DecodingKey,
+    sign: Option<EncodingKey>,
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenKey {{ {:?} }}", self.algorithm)
+    }
+}
+
+/// Why a key cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenKeyError {
+    /// A secret for HS256 has at least 32 bytes (RFC 7518 section 3.2).
+    #[error("a token secret has at least 32 bytes")]
+    Short,
+    /// Not a public key of Ed25519.
+    #[error("not an Ed25519 public key")]
+    PublicKey,
+    /// Two keys have this id.
+    #[error("two API keys have the same id")]
+    Duplicate,
+    /// Nobody could ask for anything.
+    #[error("at least one API key is needed")]
+    None,
+}
+
+impl TokenKey {
+    /// A shared secret, for HS256. It can mint too.
+    ///
+    /// # Errors
+    /// [`TokenKeyError::Short`].
+    pub fn hs256(secret: &Secret) -> Result<Self, TokenKeyError> {
+        let secret = secret.expose();
+        if secret.len() < SECRET_LEN_MIN {
+            return Err(TokenKeyError::Short);
+        }
+        Ok(Self {
+            algorithm: Algorithm::HS256,
+            verify: DecodingKey::from_secret(secret),
+            sign: Some(EncodingKey::from_secret(secret)),
+        })
+    }
+
+    /// A public key of Ed25519, 32 bytes, for EdDSA.
+    ///
+    /// # Errors
+    /// [`TokenKeyError::PublicKey`].
+    pub fn ed25519(public: &[u8]) -> Result<Self, TokenKeyError> {
+        let bytes = public.try_into().map_err(|_| TokenKeyError::PublicKey)?;
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| TokenKeyError::PublicKey)?;
+        if key.is_weak() {
+            return Err(TokenKeyError::PublicKey);
+        }
+        Ok(Self { algorithm: Algorithm::EdDSA, verify: DecodingKey::from_ed_der(public), sign: None })
+    }
+
+    /// A seed of Ed25519, for those who mint.
+    #[must_use]
+    pub fn ed25519_seed(seed: &[u8; 32]) -> Self {
+        let public = ed25519_dalek::SigningKey::from_bytes(seed).verifying_key();
+        Self {
+            algorithm: Algorithm::EdDSA,
+            verify: DecodingKey::from_ed_der(public.as_bytes()),
+            sign: Some(EncodingKey::from_ed_der(seed)),
+        }
+    }
+
+    /// Mints a token of issuer `id`; `None` if this key can only verify.
+    #[must_use]
+    pub fn mint(&self, id: &str, claims: &Claims) -> Option<String> {
+        crypto::install();
+        let written = Written {
+            iss: id.to_owned(),
+            sub: claims.party.account.clone(),
+            dev: claims.party.device.clone(),
+            exp: claims.expires.as_secs(),
+            aud: AUDIENCE.to_owned(),
+            tandem: claims.grant,
+            iat: claims.issued,
+            nbf: None,
+        };
+        jsonwebtoken::encode(&Header::new(self.algorithm), &written, self.sign.as_ref()?).ok()
+    }
+}
+
+/// The keys of all issuers.
+#[derive(Debug, Clone)]
+pub struct TokenKeys(BTreeMap<String, TokenKey>);
+
+impl TokenKeys {
+    /// These keys, each under its issuer's id.
+    ///
+    /// # Errors
+    /// [`TokenKeyError::Duplicate`] and [`TokenKeyError::None`].
+    pub fn new(keys: impl IntoIterator<Item = (String, TokenKey)>) -> Result<Self, TokenKeyError> {
+        let mut by_id = BTreeMap::new();
+        for (id, key) in keys {
+            if by_id.insert(id, key).is_some() {
+                return Err(TokenKeyError::Duplicate);
+            }
+        }
+        if by_id.is_empty() { Err(TokenKeyError::None) } else { Ok(Self(by_id)) }
+    }
+
+    /// What a token says, if it is good at `now`.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify(&self, token: &str, now: Wall) -> Result<Claims, TokenError> {
+        crypto::install();
+        if token.len() > TOKEN_LEN_MAX {
+            return Err(TokenError::Malformed);
+        }
+        let Issuer { iss } =
+            jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| TokenError::Malformed)?;
+        let key = self.0.get(&iss).ok_or(TokenError::Issuer)?;
+        let mut validation = Validation::new(key.algorithm);
+        validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_issuer(&[&iss]);
+        // Below, by the clock that we are given.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        let token = jsonwebtoken::decode::<Written>(token, &key.verify, &validation);
+        let written = token.map_err(|error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature | jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => {
+                TokenError::Signature
+            }
+            _ => TokenError::Malformed,
+        })?;
+        let Written { sub, dev, exp, tandem, iat, nbf, .. } = written.claims;
+        let seconds = now.as_secs();
+        if exp <= seconds || nbf.is_some_and(|nbf| nbf > seconds) {
+            return Err(TokenError::Expired);
+        }
+        if exp - seconds > LIFE_MAX.as_secs() {
+            return Err(TokenError::TooLong);
+        }
+        let party = Party { account: sub, device: dev };
+        Ok(Claims { party, grant: tandem, issued: iat, expires: Wall::from_secs(exp) })
+    }
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;
