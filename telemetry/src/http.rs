@@ -9,9 +9,11 @@ pub mod allow;
 mod connection;
 pub mod extract;
 mod guard;
+mod place;
 mod problem;
 mod serve;
 
 pub use allow::{BadNetwork, Network, Networks};
+pub use place::{Place, Source};
 pub use problem::Problem;
 pub use serve::{Limits, serve};

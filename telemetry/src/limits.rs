@@ -15,6 +15,12 @@ pub const HEADER_READ: Duration = Duration::from_secs(10);
 pub const BODY_READ: Duration = Duration::from_secs(10);
 /// A client that takes not one byte for this long has gone (attack S09).
 pub const WRITE_STALL: Duration = Duration::from_secs(10);
+/// Requests at once on one connection of HTTP/2.
+pub const HTTP2_STREAMS: u32 = 64;
+/// Streams that were reset before they were served (attack S01, CVE-2023-44487).
+pub const HTTP2_PENDING_RESETS: usize = 20;
+/// Streams of one connection that we may have to reset for what was sent on them (attack S02, CVE-2025-8671).
+pub const HTTP2_LOCAL_RESETS: usize = 1_024;
 /// How long requests that run may go on once a server is being stopped.
 pub const DRAIN: Duration = Duration::from_secs(3);
 /// How soon accepting is tried again when the machine has no file or memory for a connection, and none of ours ended

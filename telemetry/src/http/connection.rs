@@ -5,42 +5,105 @@
 
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::{Extension, Router};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+use super::place::Place;
 use super::serve::Limits;
+use crate::limits;
 use crate::metric::{self, Closed};
 
-/// Serves one client until it or we have had enough. After `closing` no further request is taken.
-pub(super) async fn serve(stream: TcpStream, router: Router, limits: Limits, mut closing: watch::Receiver<bool>) {
+/// The first bytes of a client that speaks HTTP/2 (RFC 9113 section 3.4). No request of HTTP/1.1 begins so.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves one client until it or we have had enough. After `closing` no further request is taken. `place` stands in the
+/// extensions of each request.
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    place: Arc<Place>,
+    router: Router,
+    limits: Limits,
+    mut closing: watch::Receiver<bool>,
+) {
     // Answers are small and whole: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Stalling { stream, limit: limits.write_stall, stalled: None });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.header_read).max_buf_size(limits.head_bytes);
-    let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
-    let mut open = true;
-    loop {
+    let mut first = Vec::new();
+    let begun = tokio::time::Instant::now();
+    let version = tokio::select! {
+        version = tokio::time::timeout(limits.header_read, speaks_http2(&mut stream, &mut first)) => version,
+        () = told_to_close(&mut closing) => return,
+    };
+    let Ok(version) = version else { return metric::HTTP_CLOSED.of(Closed::Slow.label()).add(1) };
+    let Ok(http2) = version else { return };
+    let io = TokioIo::new(Stalling { first, taken: 0, stream, limit: limits.write_stall, stalled: None });
+    let service = TowerToHyperService::new(router.layer(Extension(place)));
+    let result = if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits::HTTP2_STREAMS)
+            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS)
+            .max_local_error_reset_streams(limits::HTTP2_LOCAL_RESETS)
+            .keep_alive_interval(limits.header_read)
+            .keep_alive_timeout(limits.header_read);
+        let mut connection = pin!(builder.serve_connection(io, service));
         tokio::select! {
-            ended = connection.as_mut() => {
-                if ended.is_err_and(|error| error.is_timeout() || timed_out(&error)) {
-                    metric::HTTP_CLOSED.of(Closed::Slow.label()).add(1);
-                }
-                return;
-            }
-            _ = closing.wait_for(|closing| *closing), if open => {
-                open = false;
+            ended = connection.as_mut() => ended,
+            () = told_to_close(&mut closing) => {
                 connection.as_mut().graceful_shutdown();
+                connection.await
             }
+        }
+    } else {
+        let mut builder = http1::Builder::new();
+        // What waiting for the first bytes took, the first head has less; no head has less than half.
+        let rest = limits.header_read.saturating_sub(begun.elapsed()).max(limits.header_read / 2);
+        builder.timer(TokioTimer::new()).header_read_timeout(rest).max_buf_size(limits.head_bytes);
+        let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told_to_close(&mut closing) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    if result.is_err_and(|error| error.is_timeout() || timed_out(&error)) {
+        metric::HTTP_CLOSED.of(Closed::Slow.label()).add(1);
+    }
+}
+
+async fn told_to_close(closing: &mut watch::Receiver<bool>) {
+    // Its sender ends when the server does.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2. What was read is in `first`.
+async fn speaks_http2(stream: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<bool> {
+    loop {
+        let mut buffer = [0; PREFACE.len()];
+        let wanted = buffer.get_mut(first.len()..).unwrap_or_default();
+        let read = stream.read(wanted).await?;
+        first.extend_from_slice(wanted.get(..read).unwrap_or_default());
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !PREFACE.starts_with(first) {
+            return Ok(false);
+        }
+        if first.len() == PREFACE.len() {
+            return Ok(true);
         }
     }
 }
@@ -52,6 +115,10 @@ fn timed_out(error: &hyper::Error) -> bool {
 
 /// A stream that fails once its peer has taken no byte for too long.
 struct Stalling {
+    /// What was read already, to be read first.
+    first: Vec<u8>,
+    /// How much of that has been.
+    taken: usize,
     stream: TcpStream,
     limit: Duration,
     /// Runs while a write waits.
@@ -74,7 +141,18 @@ impl Stalling {
 
 impl AsyncRead for Stalling {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+        let this = self.get_mut();
+        let waiting = this.first.get(this.taken..).unwrap_or_default();
+        if waiting.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+        }
+        let (some, rest) = waiting.split_at(waiting.len().min(buffer.remaining()));
+        buffer.put_slice(some);
+        this.taken += some.len();
+        if rest.is_empty() {
+            (this.first, this.taken) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::allow::Networks;
+use super::place::{Places, Source};
 use super::{Problem, connection, guard};
 use crate::limits;
 use crate::metric::{self, Closed};
@@ -23,6 +24,8 @@ pub struct Limits {
     pub from: Networks,
     /// Connections at once. One more is closed at once.
     pub connections: usize,
+    /// Connections at once of one IPv4 address or one IPv6 /64.
+    pub connections_per_source: usize,
     /// Bytes of a request line and its headers.
     pub head_bytes: usize,
     /// From when a head could arrive to its end; also how long a connection may idle.
@@ -44,6 +47,7 @@ impl Limits {
         Self {
             from: Networks::loopback(),
             connections,
+            connections_per_source: connections,
             head_bytes: limits::HEAD_BYTES,
             header_read: limits::HEADER_READ,
             body_bytes,
@@ -54,7 +58,7 @@ impl Limits {
     }
 }
 
-/// Serves HTTP/1.1 on `listener` until `shutdown` is ready, and then until the requests that run are answered, at most
+/// Serves HTTP/1.1 and, to those who begin with its preface, HTTP/2 on `listener` until `shutdown` is ready, and then until the requests that run are answered, at most
 /// for [`Limits::drain`].
 ///
 /// A handler sees a request only when its body has arrived whole. A handler that panics costs its own connection. What
@@ -66,9 +70,10 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
         .layer(middleware::from_fn_with_state(limits.clone(), guard::guard));
     let (closing, _) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let places = Places::default();
     let mut shutdown = pin!(shutdown);
     loop {
-        metric::HTTP_CONNECTIONS.set(gauge(connections.len()));
+        metric::HTTP_CONNECTIONS.set(gauge(places.taken()));
         tokio::select! {
             biased;
             () = &mut shutdown => break,
@@ -77,11 +82,15 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
                 Ok((_, peer)) if !limits.from.contain(peer.ip()) => {
                     metric::HTTP_CLOSED.of(Closed::NotAllowed.label()).add(1);
                 }
-                Ok(_) if connections.len() >= limits.connections => {
-                    metric::HTTP_CLOSED.of(Closed::OverCap.label()).add(1);
-                }
-                Ok((stream, _)) => {
-                    connections.spawn(connection::serve(stream, router.clone(), limits.clone(), closing.subscribe()));
+                Ok((stream, peer)) => {
+                    let source = Source::of(peer.ip());
+                    match places.take(source, limits.connections, limits.connections_per_source) {
+                        None => metric::HTTP_CLOSED.of(Closed::OverCap.label()).add(1),
+                        Some(place) => {
+                            let (router, closing) = (router.clone(), closing.subscribe());
+                            connections.spawn(connection::serve(stream, place, router, limits.clone(), closing));
+                        }
+                    }
                 }
                 Err(error) => {
                     metric::HTTP_ACCEPT_ERRORS.add(1);
