@@ -10,6 +10,8 @@ pub mod follow;
 pub mod grpc;
 pub mod key;
 pub mod limits;
+#[cfg(feature = "memory")]
+pub mod memory;
 pub mod store;
 pub mod watch;
 

@@ -32,6 +32,9 @@ pub struct Problem {
     /// Names the request in reports to us; it also stands in the header `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
+    /// What programs need beside the code.
+    #[serde(flatten)]
+    more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The code of a problem, written as a URI.
@@ -57,7 +60,15 @@ impl Problem {
             code,
             retry_after_ms: come_back.then_some(millis(limits::RETRY_AFTER)),
             request_id: None,
+            more: serde_json::Map::new(),
         }
+    }
+
+    /// Adds a field that programs need beside the code (RFC 9457 section 3.2).
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
     }
 
     /// Says what is wrong with this very request. No address, token, account or SDP.

@@ -1,0 +1,124 @@
+//! Devices: registering, removing, and the list that a caller seals for.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tandem_telemetry::http::extract::{Json, Path};
+use tandem_wire::party::{AccountId, DeviceId, Party};
+
+use super::Api;
+use super::asker::Asker;
+use super::dto::{Device, DeviceList, ProblemView, Register, Registered};
+use crate::directory::DeviceRecord;
+use crate::limits;
+use crate::refused::Refused;
+
+/// Whether `text` is base64 of so many bytes.
+fn is_bytes(text: &str, bytes: usize) -> bool {
+    text.len() <= bytes * 2 && STANDARD.decode(text).is_ok_and(|decoded| decoded.len() == bytes)
+}
+
+/// Registers the asking device, or registers it anew: a signed prekey is renewed weekly.
+#[utoipa::path(
+    put, path = "/v1/devices/{device}", tag = "devices", security(("token" = [])),
+    params(("device" = String, Path, description = "The token's own device", example = "dev_alice1")),
+    request_body = Register,
+    responses(
+        (status = 200, body = Registered),
+        (status = "4XX", body = ProblemView, content_type = "application/problem+json"),
+        (status = "5XX", body = ProblemView, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn register(
+    State(api): State<Arc<Api>>,
+    asker: Asker,
+    Path(device): Path<String>,
+    Json(body): Json<Register>,
+) -> Result<Answer<Registered>, Refused> {
+    if device != asker.party.device.as_str() {
+        return Err(Refused::NotFound);
+    }
+    api.gates.registrations_per_account.admit(&asker.party.account, asker.now.mono)?;
+    let Register { identity, signed_prekey, push_token, capabilities, custody } = body;
+    if !is_bytes(&identity.sign, 32) || !is_bytes(&identity.agree, 32) || !is_bytes(&signed_prekey.key, 32) {
+        return Err(Refused::BadValue("a key is base64 of 32 bytes"));
+    }
+    if !is_bytes(&signed_prekey.signature, 64) {
+        return Err(Refused::BadValue("a signature is base64 of 64 bytes"));
+    }
+    if push_token.as_ref().is_some_and(|token| token.len() > limits::PUSH_TOKEN_BYTES) {
+        return Err(Refused::BadValue("a push token has at most 1,024 bytes"));
+    }
+    let word = |word: &String| (1..=limits::CAPABILITY_CHARS).contains(&word.chars().count());
+    if capabilities.len() > limits::CAPABILITIES || !capabilities.iter().all(word) {
+        return Err(Refused::BadValue("capabilities are at most 16 words of 1 to 32 characters"));
+    }
+    let record = DeviceRecord {
+        sign: identity.sign,
+        agree: identity.agree,
+        prekey_id: signed_prekey.id,
+        prekey: signed_prekey.key,
+        prekey_signature: signed_prekey.signature,
+        capabilities,
+        custody: custody.into(),
+        push_token,
+    };
+    let devices = api.node.directory.put(&asker.party, record).await?;
+    Ok(Answer(Registered { device, account: asker.party.account.as_str().to_owned(), list_hash: devices.list_hash() }))
+}
+
+/// Removes a device of the asking account: its tokens, sockets, mailbox and legs end.
+#[utoipa::path(
+    delete, path = "/v1/devices/{device}", tag = "devices", security(("token" = [])),
+    params(("device" = String, Path, description = "A device of the token's account", example = "dev_alice1")),
+    responses(
+        (status = 204, description = "It is removed, or was not there"),
+        (status = "4XX", body = ProblemView, content_type = "application/problem+json"),
+        (status = "5XX", body = ProblemView, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn remove(
+    State(api): State<Arc<Api>>,
+    asker: Asker,
+    Path(device): Path<String>,
+) -> Result<StatusCode, Refused> {
+    let device: DeviceId = device.parse().map_err(|_| Refused::NotFound)?;
+    api.gates.registrations_per_account.admit(&asker.party.account, asker.now.mono)?;
+    let party = Party { account: asker.party.account, device };
+    // Nobody seals for it from here on; then its tokens are void. Who is interrupted between the two asks again.
+    api.node.directory.remove(&party).await?;
+    api.node.write_removal(&party).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The devices of an account, to seal for. An account that nobody knows has none.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account}/devices", tag = "devices", security(("token" = [])),
+    params(("account" = String, Path, description = "The account", example = "bob")),
+    responses(
+        (status = 200, body = DeviceList),
+        (status = "4XX", body = ProblemView, content_type = "application/problem+json"),
+        (status = "5XX", body = ProblemView, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    asker: Asker,
+    Path(account): Path<String>,
+) -> Result<Answer<DeviceList>, Refused> {
+    let account: AccountId = account.parse().map_err(|_| Refused::NotFound)?;
+    api.gates.lookups_per_account.admit(&asker.party.account, asker.now.mono)?;
+    if let Some(source) = &asker.source {
+        api.gates.lookups_per_source.admit(source, asker.now.mono)?;
+    }
+    let devices = api.node.directory.devices(&account).await?;
+    Ok(Answer(DeviceList {
+        account: account.as_str().to_owned(),
+        list_hash: devices.list_hash(),
+        devices: devices.0.into_iter().map(|(id, record)| Device::new(&id, record)).collect(),
+    }))
+}

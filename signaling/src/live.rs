@@ -1,0 +1,212 @@
+//! The calls and removals of a PoP as this node sees them in the store.
+//!
+//! Decides nothing that anybody is told: verbs are decided over the record in the store. This is for what need not be of
+//! this very moment: caps, whose token is void, which calls a removed device is in, and what is old enough to go.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use tandem_core::topology::{Blob, BlobKind, Call, Phase, Removal};
+use tandem_state_client::{Entry, Key, Listing, Revision};
+use tandem_wire::id::CallId;
+use tandem_wire::party::{AccountId, DeviceKey, Party};
+use tandem_wire::units::Wall;
+
+use crate::limits;
+
+#[derive(Debug, Default)]
+struct Seen {
+    calls: HashMap<CallId, Call>,
+    /// Live calls by the account that placed them, and ringing ones by the account that they ring at.
+    placed: HashMap<AccountId, usize>,
+    ringing: HashMap<AccountId, usize>,
+    live: usize,
+    /// Calls that concern a device, ended ones too.
+    by_device: HashMap<DeviceKey, BTreeSet<CallId>>,
+    removals: HashMap<DeviceKey, Removal>,
+    /// What goes when it is old: missed-call notes and removals.
+    aging: BTreeMap<Key, (Wall, Revision)>,
+}
+
+/// What has changed of a call, for its timers.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// It is like this now.
+    Call(Call),
+    /// It is gone.
+    Gone(CallId),
+    /// A device was removed: what it is in is to hear of it.
+    Removed(Party),
+}
+
+/// The calls of the PoP, for whoever asks on this node.
+#[derive(Debug, Default)]
+pub(crate) struct Live(Mutex<Seen>);
+
+impl Live {
+    fn with<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over a whole list. What is not in it is gone.
+    pub(crate) fn replace(&self, listing: &Listing) -> Vec<Change> {
+        let before: BTreeSet<CallId> = self.with(|seen| {
+            let before = seen.calls.keys().copied().collect();
+            *seen = Seen::default();
+            before
+        });
+        let mut changes: Vec<_> = listing.entries.iter().filter_map(|entry| self.put(entry)).collect();
+        let there: BTreeSet<CallId> = listing.entries.iter().filter_map(|entry| entry.key.call()).collect();
+        changes.extend(before.difference(&there).copied().map(Change::Gone));
+        changes
+    }
+
+    /// Takes in a record as it is now.
+    pub(crate) fn put(&self, entry: &Entry) -> Option<Change> {
+        let unreadable = |error| tracing::warn!(%error, "a record cannot be read");
+        match entry.key {
+            Key::Call(id) => {
+                let call = Call::from_json(&entry.value).map_err(unreadable).ok()?;
+                self.with(|seen| {
+                    seen.forget(id);
+                    seen.count(&call, 1);
+                    for party in call.parties() {
+                        seen.by_device.entry(party.key()).or_default().insert(id);
+                    }
+                    seen.calls.insert(id, call.clone());
+                });
+                Some(Change::Call(call))
+            }
+            Key::Blob(..) => {
+                let blob = Blob::from_json(&entry.value).map_err(unreadable).ok()?;
+                if blob.kind == BlobKind::Missed {
+                    let due = blob.at.after(tandem_core::limits::MISSED_LIFE);
+                    self.with(|seen| seen.aging.insert(entry.key, (due, entry.revision)));
+                }
+                None
+            }
+            Key::Removal(_, device) => {
+                let removal = Removal::from_json(&entry.value).map_err(unreadable).ok()?;
+                let party = removal.party.clone();
+                self.with(|seen| {
+                    seen.aging.insert(entry.key, (removal.at.after(limits::REMOVAL_LIFE), entry.revision));
+                    seen.removals.insert(device, removal);
+                });
+                Some(Change::Removed(party))
+            }
+            Key::Attachment(..) | Key::Pair(..) => None,
+        }
+    }
+
+    /// Takes in that a record is gone.
+    pub(crate) fn remove(&self, key: Key) -> Option<Change> {
+        self.with(|seen| {
+            seen.aging.remove(&key);
+            match key {
+                Key::Call(id) => {
+                    seen.forget(id);
+                    Some(Change::Gone(id))
+                }
+                Key::Removal(_, device) => {
+                    seen.removals.remove(&device);
+                    None
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Whether a token of `party` that was issued at `issued` is void.
+    pub(crate) fn is_void(&self, party: &Party, issued: Option<u64>) -> bool {
+        let device = party.key();
+        self.with(|seen| seen.removals.get(&device).is_some_and(|removal| removal.voids(issued)))
+    }
+
+    /// Live calls in all, those that `account` has placed.
+    pub(crate) fn placed_by(&self, account: &AccountId) -> (usize, usize) {
+        self.with(|seen| (seen.live, seen.placed.get(account).copied().unwrap_or_default()))
+    }
+
+    /// Calls that ring at `account`.
+    pub(crate) fn ringing_at(&self, account: &AccountId) -> usize {
+        self.with(|seen| seen.ringing.get(account).copied().unwrap_or_default())
+    }
+
+    /// The calls that concern a device and have not ended.
+    pub(crate) fn calls_of(&self, party: &Party) -> Vec<CallId> {
+        let device = party.key();
+        self.with(|seen| {
+            let calls = seen.by_device.get(&device).into_iter().flatten();
+            calls.filter(|id| seen.calls.get(id).is_some_and(|call| call.phase() != Phase::Ended)).copied().collect()
+        })
+    }
+
+    /// The devices of a live call that were removed after it was placed.
+    pub(crate) fn removed_of(&self, call: &Call) -> Vec<Party> {
+        if call.phase() == Phase::Ended {
+            return Vec::new();
+        }
+        self.with(|seen| {
+            let removed = |party: &&Party| seen.removals.get(&party.key()).is_some_and(|r| r.at >= call.created);
+            call.parties().filter(removed).cloned().collect()
+        })
+    }
+
+    /// The notes that are kept for a device.
+    pub(crate) fn kept_for(&self, party: &Party) -> Vec<(Key, Revision)> {
+        let device = party.key();
+        self.with(|seen| {
+            let aging = seen.aging.iter().filter(|(key, _)| matches!(key, Key::Blob(_, to, _) if *to == device));
+            aging.map(|(key, (_, revision))| (*key, *revision)).collect()
+        })
+    }
+
+    /// What is old enough to go at `now`.
+    pub(crate) fn aged(&self, now: Wall, most: usize) -> Vec<(Key, Revision)> {
+        self.with(|seen| {
+            let due = seen.aging.iter().filter(|(_, (due, _))| *due <= now);
+            due.take(most).map(|(key, (_, revision))| (*key, *revision)).collect()
+        })
+    }
+}
+
+impl Seen {
+    fn forget(&mut self, id: CallId) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.count(&call, -1);
+        for party in call.parties() {
+            let device = party.key();
+            if let Some(calls) = self.by_device.get_mut(&device) {
+                calls.remove(&id);
+                if calls.is_empty() {
+                    self.by_device.remove(&device);
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, call: &Call, by: isize) {
+        if call.phase() == Phase::Ended {
+            return;
+        }
+        self.live = self.live.saturating_add_signed(by);
+        if let Some(caller) = call.caller() {
+            add(&mut self.placed, &caller.account, by);
+        }
+        if call.phase() == Phase::Ringing {
+            let accounts: BTreeSet<&AccountId> =
+                call.ring.iter().flat_map(|ring| ring.devices.iter().map(|rung| &rung.party.account)).collect();
+            for account in accounts {
+                add(&mut self.ringing, account, by);
+            }
+        }
+    }
+}
+
+fn add(counts: &mut HashMap<AccountId, usize>, account: &AccountId, by: isize) {
+    let count = counts.entry(account.clone()).or_default();
+    *count = count.saturating_add_signed(by);
+    if *count == 0 {
+        counts.remove(account);
+    }
+}

@@ -1,0 +1,339 @@
+//! Calls as compare-and-sets on their records.
+//!
+//! Decides which records one change writes together: the call, the pair of its accounts, what is sealed for whom, and the
+//! missed-call notes. Leaves what may change to `core::topology`, and the race between two nodes to the store. No call is
+//! kept here: two nodes at once are as good as one.
+
+use std::sync::Arc;
+
+use tandem_core::topology::{Blob, BlobKind, Call, CallCommand, Phase, Placed, Refusal, Removal};
+use tandem_state_client::{Change, Command, Key, Op, Revision, Store, StoreError};
+use tandem_wire::id::{CallId, PopId};
+use tandem_wire::party::{DeviceKey, PairKey, Party};
+
+use crate::directory::Directory;
+use crate::limits;
+use crate::live::Live;
+use crate::refused::Refused;
+
+/// The number of a caller's note for a device; of an offer; the first of what follows.
+const NOTE: u16 = 0;
+const OFFER: u16 = 1;
+const FIRST_FREE: u16 = 2;
+
+/// What every part of a node works on.
+pub(crate) struct Node {
+    pub(crate) pop: PopId,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) live: Live,
+}
+
+/// A call as it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) call: Call,
+    pub(crate) revision: Revision,
+}
+
+/// Something sealed for a device.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealed {
+    pub(crate) to: Party,
+    /// In base64.
+    pub(crate) sealed: String,
+}
+
+/// All records of a call.
+struct Loaded {
+    standing: Standing,
+    blobs: Vec<(DeviceKey, u16, Revision, Blob)>,
+    attachments: Vec<(Key, Revision)>,
+}
+
+/// What is written together.
+#[derive(Default)]
+struct Writes(Vec<Op>);
+
+impl Writes {
+    fn put(&mut self, key: Key, based_on: Revision, value: Result<Vec<u8>, impl Sized>) -> Result<(), Refused> {
+        let value = value.map_err(|_| Refused::Record)?;
+        self.0.push(Op { key, based_on, change: Change::Put(value) });
+        Ok(())
+    }
+
+    fn delete(&mut self, key: Key, based_on: Revision) {
+        self.0.push(Op { key, based_on, change: Change::Delete });
+    }
+}
+
+/// The account that a call rings at, and the one that called.
+fn pair_of(call: &Call) -> Option<PairKey> {
+    let callee = &call.ring.as_ref()?.devices.first()?.party.account;
+    Some(PairKey::new(&call.caller()?.account, callee))
+}
+
+/// The record of a pair: the call that they have.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Pair {
+    v: u32,
+    call: CallId,
+}
+
+impl Node {
+    /// The call, if it concerns `party`.
+    pub(crate) async fn look(&self, id: CallId, party: &Party) -> Result<Standing, Refused> {
+        Ok(self.concerning(id, party).await?.standing)
+    }
+
+    async fn concerning(&self, id: CallId, party: &Party) -> Result<Loaded, Refused> {
+        // What is another PoP's is not there; and what is somebody else's is as if it were not (attack S16).
+        if id.pop() != self.pop {
+            return Err(Refused::NotFound);
+        }
+        let loaded = self.load(id).await?.filter(|loaded| loaded.standing.call.concerns(party));
+        loaded.ok_or(Refused::NotFound)
+    }
+
+    async fn load(&self, id: CallId) -> Result<Option<Loaded>, Refused> {
+        let listing = self.store.load(id).await?;
+        let (mut standing, mut blobs, mut attachments) = (None, Vec::new(), Vec::new());
+        for entry in listing.entries {
+            match entry.key {
+                Key::Call(_) => {
+                    let call = Call::from_json(&entry.value).map_err(|_| Refused::Record)?;
+                    standing = Some(Standing { call, revision: entry.revision });
+                }
+                Key::Blob(_, device, seq) => {
+                    let blob = Blob::from_json(&entry.value).map_err(|_| Refused::Record)?;
+                    blobs.push((device, seq, entry.revision, blob));
+                }
+                Key::Attachment(..) => attachments.push((entry.key, entry.revision)),
+                Key::Removal(..) | Key::Pair(..) => {}
+            }
+        }
+        Ok(standing.map(|standing| Loaded { standing, blobs, attachments }))
+    }
+
+    /// Makes a call that rings. `offers` name the devices that it rings at; `notes` are what those find who miss it.
+    pub(crate) async fn place(
+        &self,
+        placed: Placed,
+        offers: Vec<Sealed>,
+        notes: Vec<Sealed>,
+    ) -> Result<Standing, Refused> {
+        let (id, caller, request) = (placed.id, placed.caller.clone(), placed.request.clone());
+        let now = tandem_net::clock::now();
+        let media = placed.media;
+        let call =
+            Call::apply(None, CallCommand::Place(placed), now).map_err(|refusal| Refused::Topology(refusal, None))?;
+        let mut pair_revision = Revision::ZERO;
+        for _ in 0..limits::DECISIONS {
+            let mut writes = Writes::default();
+            writes.put(Key::Call(id), Revision::ZERO, call.to_json())?;
+            if let Some(pair) = pair_of(&call) {
+                let value = serde_json::to_vec(&Pair { v: 1, call: id });
+                writes.put(Key::Pair(self.pop, pair), pair_revision, value)?;
+            }
+            for (seq, kind, list) in [(OFFER, BlobKind::Offer, &offers), (NOTE, BlobKind::Note, &notes)] {
+                for Sealed { to, sealed } in list {
+                    let mut blob = Blob::new(kind, caller.clone(), to.clone(), now.wall, Some(sealed.clone()));
+                    blob.media = Some(media);
+                    writes.put(Key::Blob(id, to.key(), seq), Revision::ZERO, blob.to_json())?;
+                }
+            }
+            match self.store.commit(Command { ops: writes.0 }).await {
+                Ok(revision) => return Ok(Standing { call, revision }),
+                Err(StoreError::Stale { key: Key::Pair(_, pair) }) => {
+                    pair_revision = self.vacant(pair, &caller).await?;
+                }
+                // The same request, on this node or another, now or before.
+                Err(StoreError::Stale { .. }) => {
+                    let known = self.concerning(id, &caller).await.map_err(|error| match error {
+                        // It went while we looked: an id of theirs, or of nobody.
+                        Refused::NotFound => Refused::KeyReused,
+                        other => other,
+                    })?;
+                    let same = known.standing.call.ring.as_ref().is_some_and(|ring| ring.request == request);
+                    return if same && request.is_some() { Ok(known.standing) } else { Err(Refused::KeyReused) };
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refused::Contended)
+    }
+
+    /// The revision of a pair's record whose call is over. A pair that has a call is refused.
+    async fn vacant(&self, pair: PairKey, caller: &Party) -> Result<Revision, Refused> {
+        let Some(entry) = self.store.read(Key::Pair(self.pop, pair)).await? else { return Ok(Revision::ZERO) };
+        let Pair { call: id, .. } = serde_json::from_slice(&entry.value).map_err(|_| Refused::Record)?;
+        let Some(loaded) = self.load(id).await? else { return Ok(entry.revision) };
+        let call = loaded.standing.call;
+        let rings_here = call.ring.as_ref().is_some_and(|ring| ring.find(caller).is_some());
+        match call.phase() {
+            Phase::Ended => Ok(entry.revision),
+            Phase::Ringing if rings_here => Err(Refused::Glare(id)),
+            Phase::Ringing | Phase::Active => Err(Refused::CallExists(id)),
+        }
+    }
+
+    /// A device's command on a call that concerns it. `sealed` goes to those devices with it, if it changes anything.
+    pub(crate) async fn command(
+        &self,
+        id: CallId,
+        by: &Party,
+        command: CallCommand,
+        kind: BlobKind,
+        sealed: impl Fn(&Call) -> Result<Vec<Sealed>, Refused>,
+    ) -> Result<Standing, Refused> {
+        for _ in 0..limits::DECISIONS {
+            let loaded = self.concerning(id, by).await?;
+            if let Some(standing) = self.decide(&loaded, Some(by), command.clone(), kind, &sealed).await? {
+                return Ok(standing);
+            }
+        }
+        Err(Refused::Contended)
+    }
+
+    /// What happens to a call without a device's asking: a timer, a removal, an operator. A call that is gone is over.
+    pub(crate) async fn happen(&self, id: CallId, command: CallCommand) -> Result<(), Refused> {
+        for _ in 0..limits::DECISIONS {
+            let Some(loaded) = self.load(id).await? else { return Ok(()) };
+            let nothing = |_: &Call| Ok(Vec::new());
+            if self.decide(&loaded, None, command.clone(), BlobKind::Signal, &nothing).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Refused::Contended)
+    }
+
+    /// Decides once, over what was loaded; `None` if somebody else changed it meanwhile.
+    async fn decide(
+        &self,
+        loaded: &Loaded,
+        by: Option<&Party>,
+        command: CallCommand,
+        kind: BlobKind,
+        sealed: &impl Fn(&Call) -> Result<Vec<Sealed>, Refused>,
+    ) -> Result<Option<Standing>, Refused> {
+        let now = tandem_net::clock::now();
+        let Standing { call: old, revision } = &loaded.standing;
+        let refused = |refusal: Refusal| Refused::Topology(refusal, old.ended.map(|ended| ended.reason));
+        let new = Call::apply(Some(old), command, now).map_err(refused)?;
+        let changed = new != *old;
+        let mut writes = Writes::default();
+        if changed {
+            writes.put(Key::Call(new.id), *revision, new.to_json())?;
+            if new.phase() == Phase::Ended {
+                self.end(loaded, &new, &mut writes).await?;
+            }
+        }
+        // The same accept again changes nothing, and is not to be sent twice; a signal is always new.
+        if let Some(by) = by
+            && (changed || kind == BlobKind::Signal)
+        {
+            for Sealed { to, sealed } in sealed(&new)? {
+                let seq = loaded.free(to.key())?;
+                let blob = Blob::new(kind, by.clone(), to.clone(), now.wall, Some(sealed));
+                writes.put(Key::Blob(new.id, to.key(), seq), Revision::ZERO, blob.to_json())?;
+            }
+        }
+        if writes.0.is_empty() {
+            return Ok(Some(Standing { call: new, revision: *revision }));
+        }
+        match self.store.commit(Command { ops: writes.0 }).await {
+            Ok(written) => Ok(Some(Standing { call: new, revision: if changed { written } else { *revision } })),
+            Err(StoreError::Stale { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What the end of a call writes beside its record: the pair is free again, and each note is kept for a device that
+    /// missed the call, or goes.
+    async fn end(&self, loaded: &Loaded, call: &Call, writes: &mut Writes) -> Result<(), Refused> {
+        if let Some(pair) = pair_of(call) {
+            let key = Key::Pair(self.pop, pair);
+            let entry = self.store.read(key).await?;
+            let own = entry
+                .filter(|entry| serde_json::from_slice::<Pair>(&entry.value).is_ok_and(|pair| pair.call == call.id));
+            if let Some(entry) = own {
+                writes.delete(key, entry.revision);
+            }
+        }
+        let at = call.ended.map_or(call.created, |ended| ended.at);
+        for party in call.missed() {
+            let device = party.key();
+            let note = loaded.blobs.iter().find(|(to, seq, ..)| (*to, *seq) == (device, NOTE));
+            let (revision, mut blob) = match (note, call.caller()) {
+                (Some((_, _, revision, blob)), _) => (*revision, blob.clone()),
+                // The caller left none: the device is told all the same.
+                (None, Some(caller)) => {
+                    (Revision::ZERO, Blob::new(BlobKind::Missed, caller.clone(), party.clone(), at, None))
+                }
+                (None, None) => continue,
+            };
+            (blob.kind, blob.at) = (BlobKind::Missed, at);
+            blob.media = call.ring.as_ref().map(|ring| ring.media);
+            writes.put(Key::Blob(call.id, device, NOTE), revision, blob.to_json())?;
+        }
+        for (device, seq, revision, blob) in &loaded.blobs {
+            if blob.kind == BlobKind::Note && !call.missed().any(|party| party.key() == *device) {
+                writes.delete(Key::Blob(call.id, *device, *seq), *revision);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what was sealed for a call that ended, and where its legs were attached; with `record` the record too.
+    /// Missed-call notes stay.
+    pub(crate) async fn clear(&self, id: CallId, record: bool) -> Result<(), Refused> {
+        let Some(loaded) = self.load(id).await? else { return Ok(()) };
+        if loaded.standing.call.phase() != Phase::Ended {
+            return Ok(());
+        }
+        let mut writes = Writes::default();
+        for (device, seq, revision, blob) in &loaded.blobs {
+            if blob.kind != BlobKind::Missed {
+                writes.delete(Key::Blob(id, *device, *seq), *revision);
+            }
+        }
+        for (key, revision) in &loaded.attachments {
+            writes.delete(*key, *revision);
+        }
+        if record {
+            writes.delete(Key::Call(id), loaded.standing.revision);
+        }
+        for ops in writes.0.chunks(tandem_state_client::limits::OPS_PER_COMMAND) {
+            self.store.commit(Command { ops: ops.to_vec() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that a device was removed: from here on its tokens are void.
+    pub(crate) async fn write_removal(&self, party: &Party) -> Result<(), Refused> {
+        let key = Key::Removal(self.pop, party.key());
+        for _ in 0..limits::DECISIONS {
+            let based_on = self.store.read(key).await?.map_or(Revision::ZERO, |entry| entry.revision);
+            let mut writes = Writes::default();
+            writes.put(key, based_on, Removal::new(party.clone(), tandem_net::clock::now().wall).to_json())?;
+            match self.store.commit(Command { ops: writes.0 }).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Stale { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refused::Contended)
+    }
+}
+
+impl Loaded {
+    /// A free number for a blob to this device, while it has room.
+    fn free(&self, device: DeviceKey) -> Result<u16, Refused> {
+        let waiting = self.blobs.iter().filter(|(to, ..)| *to == device);
+        let (count, last) = waiting.fold((0, 0), |(count, last), (_, seq, ..)| (count + 1, last.max(*seq)));
+        if count >= limits::BLOBS_PER_DEVICE {
+            return Err(Refused::MailboxFull);
+        }
+        Ok(last.saturating_add(1).max(FIRST_FREE))
+    }
+}
