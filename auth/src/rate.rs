@@ -21,6 +21,49 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// One who is counted by themselves, as a connection is.
+#[derive(Debug)]
+pub struct Bucket {
+    interval: u64,
+    tolerance: u64,
+    due: u64,
+}
+
+impl Bucket {
+    /// A counter for a rate.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        let (interval, tolerance) = rate.cells();
+        Self { interval, tolerance, due: 0 }
+    }
+
+    /// Counts one, if it may be.
+    ///
+    /// # Errors
+    /// [`TooOften`].
+    pub fn take(&mut self, now: Mono) -> Result<(), TooOften> {
+        self.due = next(self.due, now.as_nanos(), self.interval, self.tolerance)?;
+        Ok(())
+    }
+}
+
+impl Rate {
+    /// Nanoseconds between two at this rate, and how far ahead of time one may be.
+    fn cells(self) -> (u64, u64) {
+        let interval = 60_000_000_000 / u64::from(self.per_minute.max(1));
+        (interval, interval.saturating_mul(u64::from(self.burst.max(1)) - 1))
+    }
+}
+
+/// When the next one would be on time, if one may be now.
+fn next(due: u64, now: u64, interval: u64, tolerance: u64) -> Result<u64, TooOften> {
+    let early = due.saturating_sub(now);
+    if early > tolerance {
+        return Err(TooOften { retry_after_ms: (early - tolerance).div_ceil(1_000_000) });
+    }
+    Ok(due.max(now).saturating_add(interval))
+}
+
 /// One kind of request.
 pub struct Limiter {
     /// Nanoseconds between two requests at the rate.
@@ -49,10 +92,10 @@ impl Limiter {
     /// Counters for a rate.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        let interval = 60_000_000_000 / u64::from(rate.per_minute.max(1));
+        let (interval, tolerance) = rate.cells();
         Self {
             interval,
-            tolerance: interval.saturating_mul(u64::from(rate.burst.max(1)) - 1),
+            tolerance,
             counters: (0..RATE_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hash: RandomState::default(),
         }
@@ -80,14 +123,10 @@ impl Limiter {
         let now = now.as_nanos();
         let mut due = counter.load(Ordering::Relaxed);
         loop {
-            let early = due.saturating_sub(now);
-            if early > self.tolerance {
-                return Err(TooOften { retry_after_ms: (early - self.tolerance).div_ceil(1_000_000) });
-            }
+            let next = next(due, now, self.interval, self.tolerance)?;
             if !take {
                 return Ok(());
             }
-            let next = due.max(now).saturating_add(self.interval);
             match counter.compare_exchange_weak(due, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(other) => due = other,

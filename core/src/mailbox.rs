@@ -55,8 +55,10 @@ pub enum Input {
 pub enum Output {
     /// Close the connection.
     Close(ConnectionId, Cause),
-    /// Bring the device up to date on this connection: how its calls stand, then what is delivered next.
+    /// Say on this connection how the device's calls stand. What waits for it is delivered next.
     Greet(DeviceKey, ConnectionId),
+    /// Say on this connection that the device is up to date.
+    Ready(DeviceKey, ConnectionId),
     /// Send the blob on the connection.
     Deliver(DeviceKey, ConnectionId, BlobName),
     /// Delete the blob from the store, if it still has this revision.
@@ -139,11 +141,6 @@ impl Mailboxes {
         self.devices.get(&device)?.connection
     }
 
-    /// The names of the blobs that wait for a device.
-    pub fn blobs(&self, device: DeviceKey) -> impl Iterator<Item = BlobName> {
-        self.devices.get(&device).into_iter().flat_map(|mailbox| mailbox.blobs.keys().copied())
-    }
-
     fn connected(&mut self, device: DeviceKey, connection: ConnectionId) {
         let mailbox = self.devices.entry(device).or_default();
         // Two that connect at once may be told of in either order: the higher number is the newer.
@@ -159,6 +156,7 @@ impl Mailboxes {
         let mut waiting: Vec<_> = mailbox.blobs.iter().map(|(blob, revision)| (*revision, *blob)).collect();
         waiting.sort_unstable();
         self.out.extend(waiting.into_iter().map(|(_, blob)| Output::Deliver(device, connection, blob)));
+        self.out.push_back(Output::Ready(device, connection));
     }
 
     fn forget_empty(&mut self, device: DeviceKey) {
@@ -193,7 +191,12 @@ mod tests {
         let deliver = |c, b| Output::Deliver(BOB, c, b);
         assert_eq!(
             after(&mut m, Input::Connected(BOB, first)),
-            [Output::Greet(BOB, first), deliver(first, blob(2, 1)), deliver(first, blob(1, 7))]
+            [
+                Output::Greet(BOB, first),
+                deliver(first, blob(2, 1)),
+                deliver(first, blob(1, 7)),
+                Output::Ready(BOB, first)
+            ]
         );
         assert_eq!(after(&mut m, Input::Acked(BOB, first, blob(2, 1))), [Output::Delete(BOB, blob(2, 1), Revision(5))]);
         // The store has not yet said that it is gone.
@@ -202,7 +205,7 @@ mod tests {
         let second = ConnectionId(2);
         assert_eq!(
             after(&mut m, Input::Connected(BOB, second)),
-            [Output::Greet(BOB, second), deliver(second, blob(1, 7))]
+            [Output::Greet(BOB, second), deliver(second, blob(1, 7)), Output::Ready(BOB, second)]
         );
     }
 
@@ -213,7 +216,7 @@ mod tests {
         after(&mut m, Input::Connected(BOB, old));
         assert_eq!(
             after(&mut m, Input::Connected(BOB, new)),
-            [Output::Close(old, Cause::Elsewhere), Output::Greet(BOB, new)]
+            [Output::Close(old, Cause::Elsewhere), Output::Greet(BOB, new), Output::Ready(BOB, new)]
         );
         // The end of the old one is not the end of the device's connection.
         assert_eq!(after(&mut m, Input::Disconnected(BOB, old)), []);

@@ -4,6 +4,8 @@
 //! address can become one. Leaves counting to those who count, and rendering to [`crate::registry`].
 
 pub mod relay;
+pub mod router;
+pub mod signaling;
 pub mod state;
 
 use metrics::{Key, Label, Level, Metadata, Unit};
@@ -169,7 +171,7 @@ metrics! {
 
 /// Every metric that there is.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [PROCESS, relay::RELAY, state::STATE].into_iter().flatten().copied()
+    [PROCESS, relay::RELAY, router::ROUTER, signaling::SIGNALING, state::STATE].into_iter().flatten().copied()
 }
 
 #[cfg(test)]

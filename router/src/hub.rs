@@ -1,0 +1,379 @@
+//! Joins the store, the rules of queues and the connections: one task that owns all of it.
+//!
+//! Decides nothing by itself: `core::call` says who is told of a change, `core::mailbox` what is delivered and deleted. It
+//! never waits: what a connection does not take is given up, what has to be written is handed to [`crate::writer`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use tandem_core::call::{What, pushes};
+use tandem_core::mailbox::{Cause, ConnectionId, Input, Mailboxes, Output};
+use tandem_core::topology::{BlobKind, Phase};
+use tandem_state_client::{BucketSet, Changes, Entry, Followed, Listing, Revision, Store, follow};
+use tandem_telemetry::metric::router as metric;
+use tandem_wire::id::CallId;
+use tandem_wire::party::{DeviceKey, Party};
+use tandem_wire::units::Wall;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::connection::{End, Outgoing};
+use crate::limits;
+use crate::push::{self, BlobId};
+use crate::view::{Changed, View, key};
+use crate::writer::Writer;
+
+/// What connections have to say.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A device has connected.
+    Connected {
+        id: ConnectionId,
+        party: Party,
+        /// When its token was issued, in seconds, and until when it is good.
+        issued: Option<u64>,
+        expires: Wall,
+        outgoing: mpsc::Sender<Outgoing>,
+    },
+    /// A connection is gone.
+    Disconnected(ConnectionId),
+    /// A device has these blobs.
+    Acked(ConnectionId, Vec<BlobId>),
+}
+
+struct Connection {
+    party: Party,
+    device: DeviceKey,
+    issued: Option<u64>,
+    expires: Wall,
+    outgoing: mpsc::Sender<Outgoing>,
+}
+
+struct Hub {
+    view: View,
+    mailboxes: Mailboxes,
+    connections: HashMap<ConnectionId, Connection>,
+    writer: Writer,
+    at: Revision,
+}
+
+/// Follows the store and serves the connections for as long as anybody can connect. `caught_up` turns true with the first
+/// list.
+pub(crate) async fn run(
+    store: Arc<dyn Store>,
+    mut events: mpsc::Receiver<Event>,
+    caught_up: watch::Sender<bool>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let mut followed = follow(Arc::clone(&store), BucketSet::all());
+    let mut hub = Hub {
+        view: View::default(),
+        mailboxes: Mailboxes::default(),
+        connections: HashMap::new(),
+        writer: Writer::new(store),
+        at: Revision::ZERO,
+    };
+    // Nobody is served before the store has been seen as a whole.
+    match followed.recv().await {
+        Some(told) => hub.told(told),
+        None => return,
+    }
+    caught_up.send_replace(true);
+    let mut tokens = interval(limits::TOKENS_EVERY);
+    tokens.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let arrival = Instant::now() + limits::ARRIVAL;
+    let mut arriving = true;
+    loop {
+        tokio::select! {
+            told = followed.recv() => match told {
+                Some(told) => hub.told(told),
+                None => return,
+            },
+            event = events.recv() => match event {
+                Some(event) => hub.event(event),
+                None => return,
+            },
+            done = hub.writer.done() => hub.writer.settle(done, |device| hub.mailboxes.connection(device).is_some(), &hub.view),
+            _ = tokens.tick() => hub.look_at_tokens(),
+            () = sleep_until(arrival), if arriving => {
+                arriving = false;
+                hub.find_lost();
+            }
+            _ = closing.wait_for(|closing| *closing) => return hub.close(),
+        }
+        hub.drain();
+    }
+}
+
+impl Hub {
+    fn told(&mut self, told: Followed) {
+        match told {
+            Followed::Listed(listing) => self.listed(listing),
+            Followed::Changed(changes) => self.changed(changes),
+        }
+        let (calls, blobs) = self.view.sizes();
+        metric::CALLS.set(gauge(calls));
+        metric::BLOBS.set(gauge(blobs));
+    }
+
+    fn listed(&mut self, listing: Listing) {
+        self.at = listing.revision;
+        let changes = self.view.replace(listing);
+        self.tell(changes);
+    }
+
+    fn changed(&mut self, changes: Changes) {
+        let Changes { events, reached } = changes;
+        let mut events = events.into_iter().peekable();
+        // Revision by revision: what one command wrote is seen as a whole, an offer with the call that it belongs to.
+        while let Some(first) = events.next() {
+            let revision = first.revision;
+            let mut seen = Vec::new();
+            let mut event = Some(first);
+            while let Some(change) = event {
+                seen.extend(match change.value {
+                    Some(value) => self.view.put(&Entry { key: change.key, revision, value }),
+                    None => self.view.remove(change.key),
+                });
+                event = events.next_if(|next| next.revision == revision);
+            }
+            self.tell(seen);
+        }
+        self.at = reached;
+    }
+
+    /// Tells what has changed: calls first, then what was sealed.
+    fn tell(&mut self, changes: Vec<Changed>) {
+        for change in &changes {
+            if let Changed::Call(id, old) = change {
+                self.tell_call(*id, old.as_ref());
+            }
+        }
+        for change in changes {
+            match change {
+                Changed::Call(..) => {}
+                Changed::Stored(to, blob, revision) => self.mailboxes.handle(Input::Stored(to, blob, revision)),
+                Changed::Gone(to, blob) => self.mailboxes.handle(Input::Gone(to, blob)),
+                Changed::Removed(device) => self.removed(device),
+            }
+        }
+        self.drain();
+    }
+
+    fn tell_call(&mut self, id: CallId, old: Option<&tandem_core::topology::Call>) {
+        let Some(known) = self.view.call(id) else { return };
+        let now = tandem_net::clock::now().wall;
+        let mut slow = Vec::new();
+        for told in pushes(old, &known.call) {
+            let device = told.to.key();
+            let Some(connection) = self.mailboxes.connection(device) else { continue };
+            let text = record_text(&self.view, known, told.to, device, told.what, now);
+            if !send(&self.connections, connection, text) {
+                slow.push(connection);
+            }
+        }
+        // A device that is connected here is not away, whoever thought so.
+        let here: Vec<Party> = known
+            .call
+            .legs
+            .iter()
+            .filter(|leg| leg.away.is_some() && known.call.phase() != Phase::Ended)
+            .filter_map(|leg| leg.party.clone())
+            .filter(|party| self.mailboxes.connection(party.key()).is_some())
+            .collect();
+        for party in here {
+            self.presence(&party);
+        }
+        for connection in slow {
+            self.give_up(connection);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Connected { id, party, issued, expires, outgoing } => {
+                if self.view.is_void(&party, issued) {
+                    let _ = outgoing.try_send(Outgoing::Close(End::Unauthorized));
+                    return;
+                }
+                let device = party.key();
+                self.connections.insert(id, Connection { party, device, issued, expires, outgoing });
+                metric::CONNECTIONS.set(gauge(self.connections.len()));
+                self.mailboxes.handle(Input::Connected(device, id));
+            }
+            Event::Disconnected(id) => {
+                if let Some(connection) = self.connections.remove(&id) {
+                    metric::CONNECTIONS.set(gauge(self.connections.len()));
+                    self.mailboxes.handle(Input::Disconnected(connection.device, id));
+                    self.drain();
+                    self.presence(&connection.party);
+                }
+            }
+            Event::Acked(id, blobs) => {
+                let Some(connection) = self.connections.get(&id) else { return };
+                let device = connection.device;
+                for blob in blobs {
+                    // Of another revision it is another blob, which the device has not seen.
+                    if self.view.blob(device, blob.name).is_some_and(|(revision, _)| revision == blob.revision) {
+                        self.mailboxes.handle(Input::Acked(device, id, blob.name));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what the rules of queues say.
+    fn drain(&mut self) {
+        while let Some(output) = self.mailboxes.poll() {
+            match output {
+                Output::Close(connection, cause) => {
+                    let end = match cause {
+                        Cause::Elsewhere => End::Elsewhere,
+                        Cause::Removed => End::Unauthorized,
+                    };
+                    self.end(connection, end);
+                }
+                Output::Greet(device, connection) => self.greet(device, connection),
+                Output::Ready(_, connection) => self.up_to_date(connection),
+                Output::Deliver(device, connection, blob) => {
+                    let now = tandem_net::clock::now().wall;
+                    let text = self
+                        .view
+                        .blob(device, blob)
+                        .and_then(|(revision, content)| push::of_blob(BlobId { name: blob, revision }, content, now));
+                    if !send(&self.connections, connection, text) {
+                        self.give_up(connection);
+                    }
+                }
+                Output::Delete(device, blob, revision) => {
+                    metric::ACKED.add(1);
+                    self.writer.delete(key(device, blob), revision);
+                }
+                // Written down where the connection's end is noticed: there its party is still known.
+                Output::Left(_) => {}
+            }
+        }
+    }
+
+    /// Says how a device's calls stand.
+    fn greet(&mut self, device: DeviceKey, connection: ConnectionId) {
+        let Some(party) = self.connections.get(&connection).map(|connection| connection.party.clone()) else { return };
+        let now = tandem_net::clock::now().wall;
+        let mut told = Vec::new();
+        for known in self.view.calls_of(device) {
+            // Who comes later than this has nothing of it on a screen any more.
+            let late = |at: Wall| now.since(at) > tandem_core::limits::ENDED_BLOB_LIFE;
+            if known.call.ended.is_some_and(|ended| late(ended.at)) {
+                continue;
+            }
+            for push in pushes(None, &known.call).into_iter().filter(|push| *push.to == party) {
+                told.extend(record_text(&self.view, known, &party, device, push.what, now));
+            }
+        }
+        if !told.into_iter().all(|text| send(&self.connections, connection, Some(text))) {
+            self.give_up(connection);
+        }
+    }
+
+    /// Says that a device is up to date, and writes down that it is there.
+    fn up_to_date(&mut self, connection: ConnectionId) {
+        let Some(party) = self.connections.get(&connection).map(|connection| connection.party.clone()) else { return };
+        if send(&self.connections, connection, Some(push::ready(self.at))) {
+            self.presence(&party);
+        } else {
+            self.give_up(connection);
+        }
+    }
+
+    /// Writes down whether a device is there, for the calls in which it has a leg.
+    fn presence(&mut self, party: &Party) {
+        let connected = self.mailboxes.connection(party.key()).is_some();
+        self.writer.presence(party, connected, &self.view);
+    }
+
+    /// After a start: devices of live calls that have not come back are lost.
+    fn find_lost(&mut self) {
+        let absent = |party: &Party| self.mailboxes.connection(party.key()).is_none();
+        let legs =
+            self.view.calls().filter(|known| known.call.phase() != Phase::Ended).flat_map(|known| &known.call.legs);
+        let lost: Vec<Party> = legs.filter_map(|leg| leg.party.clone()).filter(absent).collect();
+        for party in lost {
+            self.presence(&party);
+        }
+    }
+
+    fn removed(&mut self, device: DeviceKey) {
+        let Some(connection) = self.mailboxes.connection(device) else { return };
+        let open = self.connections.get(&connection);
+        // One that registered anew has a token that is good.
+        if open.is_some_and(|open| self.view.is_void(&open.party, open.issued)) {
+            self.mailboxes.handle(Input::Removed(device));
+        }
+    }
+
+    fn look_at_tokens(&mut self) {
+        let now = tandem_net::clock::now().wall;
+        let over: Vec<ConnectionId> =
+            self.connections.iter().filter(|(_, open)| open.expires <= now).map(|(id, _)| *id).collect();
+        for connection in over {
+            self.end(connection, End::Unauthorized);
+        }
+    }
+
+    /// Ends a connection with a word. Its task says when it is gone.
+    fn end(&mut self, connection: ConnectionId, end: End) {
+        if let Some(open) = self.connections.get(&connection)
+            && open.outgoing.try_send(Outgoing::Close(end)).is_err()
+        {
+            self.give_up(connection);
+        }
+    }
+
+    /// Ends a connection that takes nothing more: what it was not told it finds when it comes back.
+    fn give_up(&mut self, connection: ConnectionId) {
+        if let Some(open) = self.connections.remove(&connection) {
+            metric::CONNECTIONS.set(gauge(self.connections.len()));
+            self.mailboxes.handle(Input::Disconnected(open.device, connection));
+            self.presence(&open.party);
+        }
+    }
+
+    /// Ends all connections: their devices connect anew, here or elsewhere, and their calls go on.
+    fn close(&mut self) {
+        for open in self.connections.values() {
+            let _ = open.outgoing.try_send(Outgoing::Close(End::GoingAway));
+        }
+        self.connections.clear();
+    }
+}
+
+/// The text of a push about a call, with what was sealed for this device, while it waits.
+fn record_text(
+    view: &View,
+    known: &crate::view::Known,
+    to: &Party,
+    device: DeviceKey,
+    what: What<'_>,
+    now: Wall,
+) -> Option<String> {
+    let kind = match what {
+        What::Offer => Some(BlobKind::Offer),
+        What::Accepted(..) => Some(BlobKind::Accept),
+        _ => None,
+    };
+    let blob = kind.and_then(|kind| view.blob_of_kind(device, known.call.id, kind));
+    push::of_record(&known.call, known.revision, to, what, blob, now)
+}
+
+/// Hands a push to a connection; `false` if it takes no more.
+fn send(connections: &HashMap<ConnectionId, Connection>, connection: ConnectionId, text: Option<String>) -> bool {
+    let (Some(text), Some(open)) = (text, connections.get(&connection)) else { return true };
+    metric::PUSHED.add(1);
+    open.outgoing.try_send(Outgoing::Text(Utf8Bytes::from(text))).is_ok()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "what is counted is capped far below 2^53")]
+const fn gauge(n: usize) -> f64 {
+    n as f64
+}

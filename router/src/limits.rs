@@ -1,0 +1,54 @@
+//! Every bound of this crate, with its reason and its arithmetic. What is over a bound is closed or dropped, and counted.
+
+use std::time::Duration;
+
+use tandem_auth::rate::Rate;
+
+/// Bytes of a frame, and of a message, from a device: an acknowledgement of 60 blobs. One more closes with 1009.
+pub const MESSAGE_BYTES: usize = 4 << 10;
+/// What a connection reads into. tungstenite takes 128 KiB unless it is told (attack S08).
+pub const READ_BUFFER: usize = 1 << 10;
+/// What a connection may have to write before it fails. The largest push, an offer of 8 KiB in base64, is under 12 KiB.
+pub const WRITE_BUFFER_MAX: usize = 64 << 10;
+/// Pushes that wait for one connection. A device that comes back to 32 blobs of each of two calls has as many; one that
+/// takes none of them is closed, and finds them again when it comes back.
+pub const PUSHES_WAITING: usize = 96;
+/// Connections of one process. It may have 20,000 files here.
+pub const CONNECTIONS: usize = 19_500;
+/// Bytes of a request's body: there is none.
+pub const BODY_BYTES: usize = 1 << 10;
+
+/// How often a silent device is asked whether it is there. Browsers answer by themselves; NATs forget UDP after 30 s, TCP
+/// after minutes.
+pub const PING_EVERY: Duration = Duration::from_secs(25);
+/// A device that was silent for this long is not there: two pings and ten seconds.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection that is being closed may take to say that it has heard.
+pub const CLOSING: Duration = Duration::from_secs(2);
+/// Frames from a device. One that acknowledges each push by itself sends some tens at once.
+pub const FRAMES: Rate = Rate { per_minute: 600, burst: 200 };
+/// Blobs in one acknowledgement: they fit a message.
+pub const ACKS_PER_MESSAGE: usize = 64;
+/// Tokens that are not good, of one source.
+pub const BAD_TOKENS: Rate = Rate { per_minute: 60, burst: 60 };
+
+/// Numbers among which an offer and an answer are looked for: they are among the first of a call.
+pub const BLOB_NUMBERS_LOOKED_AT: u16 = 64;
+
+/// What connections have to say to the hub. Who says more waits.
+pub const EVENTS_WAITING: usize = 1_024;
+/// Blobs that are being deleted at once, and devices whose presence is being written.
+pub const WRITES_AT_ONCE: usize = 256;
+/// Blobs that wait to be deleted. One more stays, and is delivered again.
+pub const DELETES_WAITING: usize = 16_384;
+/// How soon a write is tried again when the store is away.
+pub const WRITE_RETRY: Duration = Duration::from_millis(500);
+/// How often a presence is decided anew because its record changed meanwhile.
+pub const DECISIONS: usize = 16;
+/// How long a router that has just started waits for the devices of live calls to connect, before it takes those that have
+/// not for lost: as long as a device that lost its connection has to come back.
+pub const ARRIVAL: Duration = Duration::from_secs(30);
+/// How often the tokens of open connections are looked at.
+pub const TOKENS_EVERY: Duration = Duration::from_secs(1);
+/// How long connections may go on once the process is being stopped.
+pub const DRAIN: Duration = Duration::from_secs(2);
