@@ -22,8 +22,12 @@ struct Cli {
 /// The roles.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Everything on this machine, for development: a state server, a relay, and a page that calls through them.
+    /// Everything on this machine, for development: state server, relay, signaling and router, and a phone to call with.
     Dev(DevArgs),
+    /// Negotiates calls: the device API.
+    Signaling(RoleArgs),
+    /// Tells devices what happens to their calls.
+    Router(RoleArgs),
     /// Forwards media between the legs of calls.
     Relay(RoleArgs),
     /// Keeps the records of calls.
@@ -89,6 +93,12 @@ pub(crate) struct DevArgs {
     /// Where the page is served; on this machine only. Port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) http: SocketAddr,
+    /// Where signaling listens. Without it: the port after the page's, or a free one if that is 0.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) api: Option<SocketAddr>,
+    /// Where devices connect. Without it: two ports after the page's, or a free one if that is 0.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) connect: Option<SocketAddr>,
     /// Where the relay listens. Port 0 picks a free one, once.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3478")]
     pub(crate) turn: SocketAddr,

@@ -10,6 +10,7 @@
 //! A text from the environment or a flag is a string, unless it reads as a TOML boolean or integer, or begins with `[`,
 //! `{` or a quote: then it is that TOML value.
 
+pub(crate) mod clients;
 mod error;
 mod layers;
 pub(crate) mod role;
@@ -27,6 +28,11 @@ pub(crate) trait RoleConfig: DeserializeOwned {
 
     /// Checks what no single key shows.
     fn check(&self) -> Result<(), ConfigError>;
+
+    /// Whether it does what only `tandem dev` may.
+    fn is_development(&self) -> bool {
+        false
+    }
 }
 
 /// Reads a role's config out of its layers.

@@ -1,4 +1,4 @@
-//! `tandem dev`: a state server and a relay on this machine, kept alive, and a page that calls through them.
+//! `tandem dev`: every role on this machine, kept alive, and a phone to call with.
 //!
 //! Decides nothing about calls. Never for production: it hands out tickets to whoever asks on this machine.
 
@@ -35,6 +35,9 @@ use table::Process;
 struct Started<'a> {
     page: String,
     turn: String,
+    /// Signaling, and where devices connect.
+    api: String,
+    connect: String,
     data_dir: String,
     demo: &'a Demo,
     processes: &'a [Process],
@@ -63,11 +66,12 @@ pub(crate) fn main(args: &DevArgs) -> Result<(), Failure> {
 async fn serve(args: &DevArgs, children: Children) -> Result<(), Failure> {
     let run = |what: &str, error: &dyn std::fmt::Display| Failure::Run(format!("{what}: {error}"));
     let shutdown = Shutdown::on_signals().map_err(|error| run("signals cannot be heard", &error))?;
-    let listener = TcpListener::bind(args.http).await.map_err(|error| run("--http cannot be bound", &error))?;
+    let listener = TcpListener::bind(children.page).await.map_err(|error| run("--http cannot be bound", &error))?;
     let page = listener.local_addr().map_err(|error| run("--http cannot be bound", &error))?;
     let store = RemoteStore::new(&children.endpoint, &children.state_secret);
     let store = store.map_err(|error| run("the store", &error))?;
     let demos = Demos::new(&children, Arc::new(store)).map_err(|error| run("the demo's key", &error))?;
+    let (api, connect) = (children.api, children.connect);
     let supervisor = Supervisor::start(children.recipes);
     let processes = tokio::select! {
         ready = supervisor.ready() => ready,
@@ -93,9 +97,18 @@ async fn serve(args: &DevArgs, children: Children) -> Result<(), Failure> {
     };
     let data_dir = args.data_dir.display().to_string();
     let turn = children.turn.to_string();
-    let started = Started { page: format!("http://{page}/"), turn, data_dir, demo: &demo, processes: &processes };
+    let started = Started {
+        page: format!("http://{page}/"),
+        turn,
+        api: format!("http://{api}"),
+        connect: format!("ws://{connect}/v1/connect"),
+        data_dir,
+        demo: &demo,
+        processes: &processes,
+    };
     say(&started, args.json);
-    let dev = Dev { demos: Arc::new(demos), orders: supervisor.orders(), shutdown };
+    let (api, connect) = (started.api.clone(), started.connect.clone());
+    let dev = Dev { demos: Arc::new(demos), orders: supervisor.orders(), shutdown, api, connect };
     dev.serve(listener).await;
     supervisor.stop().await;
     Ok(())
@@ -107,12 +120,16 @@ fn say(started: &Started<'_>, json: bool) {
         serde_json::to_string(started).map(|line| line + "\n").unwrap_or_default()
     } else {
         let mut text = format!(
-            "\nTandem is running. Open this page in two tabs and press Connect in both:\n\n    {}\n\n\
-             TURN relay: {} (UDP)\nStore and configs: {}\n\n\
+            "\nTandem is running. Open this page in two tabs, be alice in one and bob in the other, and call:\n\n    {}\n\n\
+             Device API: {}/docs\nDevices connect to: {}\nTURN relay: {} (UDP)\nStore and configs: {}\n\n\
+             Without ringing, for looking closely: {}diagnostic.html\n\n\
              Tickets of a demo call, for any TURN client (good for {} hours):\n",
             started.page,
+            started.api,
+            started.connect,
             started.turn,
             started.data_dir,
+            started.page,
             limits::DEMO_TICKET_LIFE.as_secs() / 3600,
         );
         for leg in &started.demo.legs {

@@ -33,6 +33,8 @@ impl From<config::ConfigError> for Failure {
 fn main() -> ExitCode {
     let result = match cli::parse() {
         Ok(Command::Dev(args)) => dev::main(&args),
+        Ok(Command::Signaling(args)) => role::main::<config::clients::SignalingConfig>(&args),
+        Ok(Command::Router(args)) => role::main::<config::clients::RouterConfig>(&args),
         Ok(Command::Relay(args)) => role::main::<config::role::RelayConfig>(&args),
         Ok(Command::StateServer(args)) => role::main::<config::role::StateServerConfig>(&args),
         Err(exit) => return exit,

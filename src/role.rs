@@ -3,6 +3,8 @@
 //! Decides in which order these happen. Leaves the rest to each role.
 
 mod relay;
+mod router;
+mod signaling;
 mod state_server;
 
 use std::io::Write as _;
@@ -73,6 +75,10 @@ fn say(text: &str) {
 /// Runs a role from its command line to its end.
 pub(crate) fn main<R: Role>(args: &RoleArgs) -> Result<(), Failure> {
     let config: R = config::read(&args.layers(R::ROLE)?)?;
+    if config.is_development() && args.die_with_parent.is_none() {
+        let what = "development only: it hands out tokens to whoever asks, and works only under `tandem dev`";
+        return Err(config::ConfigError::new("dev", what).into());
+    }
     if args.check_config {
         let shown = toml::to_string(&config).map_err(|error| Failure::Run(error.to_string()))?;
         say(&format!("config ok\n\n{shown}"));

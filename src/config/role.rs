@@ -15,7 +15,7 @@ use super::secret::SecretConfig;
 use super::{ConfigError, RoleConfig};
 
 /// The admin port of a role that says nothing of it: this machine only, any free port.
-fn any_admin() -> SocketAddr {
+pub(super) fn any_admin() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 

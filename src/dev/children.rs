@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use tandem_wire::id::PopId;
 use tandem_wire::redact::Secret;
@@ -15,9 +16,10 @@ use toml::Table;
 
 use super::keeper::Recipe;
 use super::ports;
-use super::table::Name;
+use super::table::{Name, PROCESSES};
 use crate::Failure;
 use crate::cli::DevArgs;
+use crate::config::clients::{RouterConfig, SignalingConfig};
 use crate::config::role::{RelayConfig, StateServerConfig};
 use crate::config::{self, ConfigError, Layers, RoleConfig, Setting};
 
@@ -26,8 +28,13 @@ const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 /// The children, ready to be started, and what `tandem dev` shares with them.
 #[derive(Debug)]
 pub(crate) struct Children {
-    pub(crate) recipes: [Recipe; 2],
+    pub(crate) recipes: [Recipe; PROCESSES],
+    /// Where the page is to be served.
+    pub(crate) page: SocketAddr,
     pub(crate) turn: SocketAddr,
+    /// Where signaling and the router serve.
+    pub(crate) api: SocketAddr,
+    pub(crate) connect: SocketAddr,
     pub(crate) endpoint: String,
     pub(crate) state_secret: Secret,
     pub(crate) pop: PopId,
@@ -36,12 +43,78 @@ pub(crate) struct Children {
     pub(crate) ticket_secret: Secret,
 }
 
+/// Where everything listens.
+struct Places {
+    page: SocketAddr,
+    turn: SocketAddr,
+    store: SocketAddr,
+    api: SocketAddr,
+    connect: SocketAddr,
+}
+
+impl Places {
+    fn choose(args: &DevArgs) -> Result<Self, Failure> {
+        let tcp = |ip| ports::free_tcp(ip).map_err(Failure::Run);
+        let (given, ip) = (args.http.port(), args.http.ip());
+        // Beside the page's port, or anywhere if that may be anywhere.
+        let beside = |wanted: Option<SocketAddr>, steps: u16| match (wanted, given.checked_add(steps)) {
+            (Some(address), _) if address.port() != 0 => Ok(address),
+            (None, Some(port)) if given != 0 => Ok(SocketAddr::new(ip, port)),
+            (wanted, _) => tcp(wanted.map_or(ip, |address| address.ip())),
+        };
+        Ok(Self {
+            page: if given == 0 { tcp(ip)? } else { args.http },
+            turn: match args.turn.port() {
+                0 => ports::free_udp(args.turn.ip()).map_err(Failure::Run)?,
+                _ => args.turn,
+            },
+            store: tcp(ANY_PORT.ip())?,
+            api: beside(args.api, 1)?,
+            connect: beside(args.connect, 2)?,
+        })
+    }
+}
+
+/// The config of each role, as it grows.
+struct Configs {
+    state_server: Layers,
+    relay: Layers,
+    signaling: Layers,
+    router: Layers,
+}
+
+impl Configs {
+    fn of(&mut self, role: &str) -> Option<&mut Layers> {
+        match role {
+            StateServerConfig::ROLE => Some(&mut self.state_server),
+            RelayConfig::ROLE => Some(&mut self.relay),
+            SignalingConfig::ROLE => Some(&mut self.signaling),
+            RouterConfig::ROLE => Some(&mut self.router),
+            _ => None,
+        }
+    }
+
+    /// Hands `--set relay.key=value` to the relay's config, and so on.
+    fn apply(&mut self, args: &DevArgs) -> Result<(), Failure> {
+        for setting in &args.set {
+            let (role, key) = setting.key.split_once('.').unwrap_or((&setting.key, ""));
+            match self.of(role).filter(|_| !key.is_empty()) {
+                Some(layers) => layers.set(&Setting { key: key.to_owned(), ..setting.clone() })?,
+                None => {
+                    let what = "a setting of `tandem dev` begins with the name of a role and a dot (relay.)";
+                    return Err(ConfigError::new(&setting.key, what).set_by(Some("--set")).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Children {
     /// Draws, writes and checks everything. Binds nothing for longer than it takes to see that it is free.
     pub(crate) fn prepare(args: &DevArgs) -> Result<Self, Failure> {
         let run = Failure::Run;
-        let turn = if args.turn.port() == 0 { ports::free_udp(args.turn.ip()).map_err(run)? } else { args.turn };
-        let store = ports::free_tcp(ANY_PORT.ip()).map_err(run)?;
+        let places = Places::choose(args)?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -49,49 +122,105 @@ impl Children {
             .map_err(|error| run(format!("the data folder cannot be made: {error}")))?;
         let folder = fs::canonicalize(&args.data_dir)
             .map_err(|error| run(format!("the data folder cannot be read: {error}")))?;
-        let data = folder.join("state.redb");
 
-        let mut relay = Layers::from_table(relay_table(turn, store)?, "tandem dev");
-        let mut state_server = Layers::from_table(Table::new(), "tandem dev");
-        for (key, text) in [("listen", store.to_string()), ("admin", ANY_PORT.to_string())] {
-            set(&mut state_server, key, text)?;
+        let mut configs = Configs {
+            state_server: Layers::from_table(Table::new(), "tandem dev"),
+            relay: Layers::from_table(relay_table(&places)?, "tandem dev"),
+            signaling: Layers::from_table(signaling_table(&places)?, "tandem dev"),
+            router: Layers::from_table(router_table(&places)?, "tandem dev"),
+        };
+        for (key, text) in [("listen", places.store.to_string()), ("admin", ANY_PORT.to_string())] {
+            set(&mut configs.state_server, key, text)?;
         }
-        set(&mut state_server, "data", toml_string(&data)?)?;
-        apply(args, &mut relay, &mut state_server)?;
-        let checked: RelayConfig = config::read(&relay).map_err(of(Name::Relay))?;
-        // What both must know is the relay's to say, and the state server's to follow.
-        set(&mut state_server, "pop", checked.pop.to_string())?;
-        let state_secret = checked.state.secret.get().clone();
-        set(&mut state_server, "secret", String::from_utf8_lossy(state_secret.expose()).into_owned())?;
-        let checked_server: StateServerConfig = config::read(&state_server).map_err(of(Name::StateServer))?;
+        set(&mut configs.state_server, "data", toml_string(&folder.join("state.redb"))?)?;
+        set(&mut configs.signaling, "devices", toml_string(&folder.join("devices.redb"))?)?;
+        configs.apply(args)?;
 
-        let recipes = [
-            recipe(Name::StateServer, &folder, &state_server, Some(checked_server.data))?,
-            recipe(Name::Relay, &folder, &relay, None)?,
-        ];
-        let Some(key) = checked.ticket_keys.first() else {
+        // What others must know too is the relay's to say, and theirs to follow.
+        let relay: RelayConfig = config::read(&configs.relay).map_err(of(Name::Relay))?;
+        let Some(key) = relay.ticket_keys.first() else {
             return Err(ConfigError::new("relay.ticket_keys", "at least one ticket key is needed").into());
         };
+        let text = |secret: &Secret| String::from_utf8_lossy(secret.expose()).into_owned();
+        let state_secret = relay.state.secret.get().clone();
+        set(&mut configs.state_server, "pop", relay.pop.to_string())?;
+        set(&mut configs.state_server, "secret", text(&state_secret))?;
+        set(&mut configs.signaling, "pop", relay.pop.to_string())?;
+        set(&mut configs.signaling, "pop_secret", text(relay.pop_secret.get()))?;
+        let ticket_key = format!("[{{ kid = {}, secret = {} }}]", key.kid, toml::Value::from(text(key.secret.get())));
+        set(&mut configs.signaling, "ticket_keys", ticket_key)?;
+        for layers in [&mut configs.signaling, &mut configs.router] {
+            set(layers, "state.endpoint", relay.state.endpoint.text.clone())?;
+            set(layers, "state.secret", text(&state_secret))?;
+        }
+        let state_server: StateServerConfig = config::read(&configs.state_server).map_err(of(Name::StateServer))?;
+        let signaling: SignalingConfig = config::read(&configs.signaling).map_err(of(Name::Signaling))?;
+        let router: RouterConfig = config::read(&configs.router).map_err(of(Name::Router))?;
+
         Ok(Self {
-            recipes,
-            turn: checked.listen,
-            endpoint: checked.state.endpoint.text,
+            recipes: [
+                recipe(Name::StateServer, &folder, &configs.state_server, Some(state_server.data))?,
+                recipe(Name::Relay, &folder, &configs.relay, None)?,
+                recipe(Name::Signaling, &folder, &configs.signaling, None)?,
+                recipe(Name::Router, &folder, &configs.router, None)?,
+            ],
+            page: places.page,
+            turn: relay.listen,
+            api: signaling.listen,
+            connect: router.listen,
+            endpoint: relay.state.endpoint.text,
             state_secret,
-            pop: PopId(checked.pop),
+            pop: PopId(relay.pop),
             kid: key.kid,
             ticket_secret: key.secret.get().clone(),
         })
     }
 }
 
-fn relay_table(turn: SocketAddr, store: SocketAddr) -> Result<Table, Failure> {
+/// A config of ours as a table.
+fn table(text: &str) -> Result<Table, Failure> {
+    text.parse().map_err(|_| Failure::Run("a config cannot be written".to_owned()))
+}
+
+fn relay_table(places: &Places) -> Result<Table, Failure> {
     let (state_secret, pop_secret, ticket_secret) = (draw()?, draw()?, draw()?);
-    let text = format!(
+    let Places { turn, store, .. } = places;
+    table(&format!(
         "listen = \"{turn}\"\nadmin = \"{ANY_PORT}\"\npop = 1\nrelay_id = 1\npop_secret = \"{pop_secret}\"\n\n\
          [state]\nendpoint = \"http://{store}\"\nsecret = \"{state_secret}\"\n\n\
          [[ticket_keys]]\nkid = 0\nsecret = \"{ticket_secret}\"\n"
-    );
-    text.parse().map_err(|_| Failure::Run("the config of the relay cannot be written".to_owned()))
+    ))
+}
+
+/// The page, by each name that this machine has for itself.
+fn origins(places: &Places) -> String {
+    let (page, port) = (places.page, places.page.port());
+    format!("[\"http://{page}\", \"http://localhost:{port}\"]")
+}
+
+/// The secret that tokens are signed with comes in twice: signaling mints and both verify.
+fn api_keys() -> Result<&'static str, Failure> {
+    static SECRET: OnceLock<String> = OnceLock::new();
+    if SECRET.get().is_none() {
+        let secret = draw()?;
+        let _ = SECRET.set(format!("[[api_keys]]\nid = \"dev\"\nsecret = \"{secret}\"\n"));
+    }
+    Ok(SECRET.get().map(String::as_str).unwrap_or_default())
+}
+
+fn signaling_table(places: &Places) -> Result<Table, Failure> {
+    let Places { turn, api, .. } = places;
+    table(&format!(
+        "listen = \"{api}\"\nadmin = \"{ANY_PORT}\"\ndev = true\norigins = {}\n\
+         relays = [{{ turn = \"turn:{turn}?transport=udp\", stun = \"stun:{turn}\" }}]\n\n{}",
+        origins(places),
+        api_keys()?
+    ))
+}
+
+fn router_table(places: &Places) -> Result<Table, Failure> {
+    let connect = places.connect;
+    table(&format!("listen = \"{connect}\"\nadmin = \"{ANY_PORT}\"\norigins = {}\n\n{}", origins(places), api_keys()?))
 }
 
 /// 32 random bytes in hexadecimal.
@@ -109,23 +238,6 @@ fn toml_string(path: &Path) -> Result<String, Failure> {
 
 fn set(layers: &mut Layers, key: &str, text: String) -> Result<(), Failure> {
     Ok(layers.set(&Setting { key: key.to_owned(), text, origin: "tandem dev".to_owned() })?)
-}
-
-/// Hands `--set relay.key=value` to the relay's config, and so on.
-fn apply(args: &DevArgs, relay: &mut Layers, state_server: &mut Layers) -> Result<(), Failure> {
-    for setting in &args.set {
-        let (role, key) = setting.key.split_once('.').unwrap_or((&setting.key, ""));
-        let layers = match role {
-            RelayConfig::ROLE if !key.is_empty() => &mut *relay,
-            StateServerConfig::ROLE if !key.is_empty() => &mut *state_server,
-            _ => {
-                let what = "a setting of `tandem dev` begins with `relay.` or `state-server.`";
-                return Err(ConfigError::new(&setting.key, what).set_by(Some("--set")).into());
-            }
-        };
-        layers.set(&Setting { key: key.to_owned(), ..setting.clone() })?;
-    }
-    Ok(())
 }
 
 /// Names the role in front of the key.
@@ -165,6 +277,8 @@ mod tests {
         DevArgs {
             http: ANY_PORT,
             turn: ANY_PORT,
+            api: None,
+            connect: None,
             data_dir: folder.join("a folder with \"quotes\""),
             json: true,
             set: settings.iter().map(|text| text.parse().unwrap()).collect(),

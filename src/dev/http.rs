@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -33,6 +33,9 @@ pub(crate) struct Dev {
     pub(crate) orders: Orders,
     /// Ends what waits.
     pub(crate) shutdown: Shutdown,
+    /// Where signaling is, and where devices connect.
+    pub(crate) api: String,
+    pub(crate) connect: String,
 }
 
 impl Dev {
@@ -43,12 +46,13 @@ impl Dev {
             .route("/v1/dev/demo", post(create))
             .route("/v1/dev/demo/join", post(join))
             .route("/v1/dev/demo/{call}/legs/{leg}/signal", get(take_signals).post(leave_signal))
+            .route("/v1/dev/config", get(config))
             .route("/v1/dev/processes", get(processes))
             .route("/v1/dev/processes/{name}/kill", post(kill))
             .route("/v1/dev/processes/{name}/pause", post(pause))
             .route("/v1/dev/processes/{name}/resume", post(resume))
-            .route("/", get(page::file))
-            .route("/{*file}", get(page::file))
+            .route("/", get(file))
+            .route("/{*file}", get(file))
             .layer(middleware::from_fn(own_pages_only))
             .with_state(self);
         let shutdown = async move { shutdown.requested().await };
@@ -81,6 +85,22 @@ fn foreign(headers: &HeaderMap) -> bool {
     let host = text(header::HOST).is_some_and(|host| !local(host));
     let origin = text(header::ORIGIN).is_some_and(|origin| !origin.strip_prefix("http://").is_some_and(local));
     host || origin
+}
+
+/// What the phone must know.
+#[derive(Serialize)]
+struct PhoneConfig {
+    api: String,
+    connect: String,
+}
+
+async fn config(State(dev): State<Dev>) -> axum::Json<PhoneConfig> {
+    axum::Json(PhoneConfig { api: dev.api, connect: dev.connect })
+}
+
+async fn file(State(dev): State<Dev>, uri: Uri) -> Response {
+    let socket = dev.connect.split("/v1/").next().unwrap_or_default();
+    page::file(&uri, &[&dev.api, socket])
 }
 
 async fn create(State(dev): State<Dev>) -> Result<impl IntoResponse, Problem> {

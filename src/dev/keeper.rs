@@ -14,11 +14,11 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::table::{Name, Process, State, now_ms};
+use super::table::{Name, PROCESSES, Process, State, now_ms};
 use crate::limits;
 
 /// All children as they are; written by their keepers, followed by everyone else.
-pub(crate) type Table = watch::Sender<[Process; 2]>;
+pub(crate) type Table = watch::Sender<[Process; PROCESSES]>;
 
 /// How to start a child.
 #[derive(Debug, Clone)]

@@ -8,15 +8,21 @@ use tandem_telemetry::http::Problem;
 
 include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
-/// Scripts, styles, pictures and connections from here only, and video of a call; nothing inline, nothing may frame it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-    media-src 'self' blob: mediastream:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Scripts, styles and pictures from here only, connections to here and to those named, and video of a call; nothing
+/// inline, nothing may frame it.
+fn policy(connect: &[&str]) -> String {
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' {}; \
+         media-src 'self' blob: mediastream:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        connect.join(" ")
+    )
+}
 
 const NOT_BUILT: &str = "<!doctype html><meta charset=utf-8><title>Tandem</title>\
     <p>The page is not built into this binary. Run <code>cargo xtask dev</code>, which builds it.";
 
-/// The file at this address.
-pub(crate) async fn file(uri: Uri) -> Response {
+/// The file at this address, as a page that may connect to `connect`.
+pub(crate) fn file(uri: &Uri, connect: &[&str]) -> Response {
     let path = if uri.path() == "/" { "/index.html" } else { uri.path() };
     let found = FILES.iter().find(|(name, _)| *name == path);
     let (name, bytes): (&str, &'static [u8]) = match found {
@@ -26,10 +32,11 @@ pub(crate) async fn file(uri: Uri) -> Response {
     };
     // Vite puts the hash of a file's content into the names below assets/.
     let cache = if name.starts_with("/assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let policy = policy(connect);
     let headers: [(HeaderName, &str); 6] = [
         (header::CONTENT_TYPE, content_type(name)),
         (header::CACHE_CONTROL, cache),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, &policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),

@@ -9,13 +9,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::keeper::{Keeper, Order, Recipe, Return, Table};
-use super::table::{Name, Process, State};
+use super::table::{Name, PROCESSES, Process, State};
 use crate::limits;
 
 /// The children. Dropping it kills them.
 pub(crate) struct Supervisor {
     table: Arc<Table>,
-    orders: [(Name, mpsc::Sender<Order>); 2],
+    orders: [(Name, mpsc::Sender<Order>); PROCESSES],
     keepers: JoinSet<()>,
 }
 
@@ -34,12 +34,12 @@ pub(crate) enum OrderError {
 #[derive(Debug, Clone)]
 pub(crate) struct Orders {
     table: Arc<Table>,
-    orders: [(Name, mpsc::Sender<Order>); 2],
+    orders: [(Name, mpsc::Sender<Order>); PROCESSES],
 }
 
 impl Supervisor {
     /// Starts the children, side by side. Must be called on the thread that lives as long as the process: they die with it.
-    pub(crate) fn start(recipes: [Recipe; 2]) -> Self {
+    pub(crate) fn start(recipes: [Recipe; PROCESSES]) -> Self {
         let table = Arc::new(watch::Sender::new(recipes.each_ref().map(|recipe| Process::new(recipe.name))));
         let mut keepers = JoinSet::new();
         let orders = recipes.map(|recipe| {
@@ -60,9 +60,9 @@ impl Supervisor {
     ///
     /// # Errors
     /// The child that ended before it ever served; it has said why on stderr.
-    pub(crate) async fn ready(&self) -> Result<[Process; 2], Name> {
+    pub(crate) async fn ready(&self) -> Result<[Process; PROCESSES], Name> {
         let mut table = self.table.subscribe();
-        let settled = |table: &[Process; 2]| {
+        let settled = |table: &[Process; PROCESSES]| {
             table.iter().any(|process| process.failed) || table.iter().all(|process| process.state == State::Ready)
         };
         // Its sender is ours.
@@ -85,7 +85,7 @@ impl Supervisor {
 
 impl Orders {
     /// All children as they are now.
-    pub(crate) fn processes(&self) -> [Process; 2] {
+    pub(crate) fn processes(&self) -> [Process; PROCESSES] {
         self.table.borrow().clone()
     }
 
@@ -94,15 +94,22 @@ impl Orders {
         self.order_kill(name, Return { after, wipe, behind_start: None }).await
     }
 
-    /// Kills both at once. The relay comes back after the state server does. Gives the relay's pid.
+    /// Kills all at once. The relay comes back after the state server does. Gives the relay's pid.
     pub(crate) async fn kill_all(&self, after: Duration, wipe: bool) -> Result<Option<u32>, OrderError> {
         let starts = self.processes().iter().find(|process| process.name == Name::StateServer).map(|p| p.starts);
         let relay = Return { after, wipe: false, behind_start: starts };
         let state_server = Return { after, wipe, behind_start: None };
-        // Asked at the same time, so that neither lives on without the other.
-        let (relay, state_server) =
-            tokio::join!(self.order_kill(Name::Relay, relay), self.order_kill(Name::StateServer, state_server));
+        let other = Return { after, wipe: false, behind_start: None };
+        // Asked at the same time, so that none lives on without the others.
+        let (relay, state_server, signaling, router) = tokio::join!(
+            self.order_kill(Name::Relay, relay),
+            self.order_kill(Name::StateServer, state_server),
+            self.order_kill(Name::Signaling, other),
+            self.order_kill(Name::Router, other)
+        );
         state_server?;
+        signaling?;
+        router?;
         relay
     }
 

@@ -6,22 +6,29 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+/// How many children `tandem dev` has.
+pub(crate) const PROCESSES: usize = 4;
+
 /// The children of `tandem dev`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Name {
     StateServer,
     Relay,
+    Signaling,
+    Router,
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 2] = [Self::StateServer, Self::Relay];
+    pub(crate) const ALL: [Self; PROCESSES] = [Self::StateServer, Self::Relay, Self::Signaling, Self::Router];
 
     /// As its subcommand is called.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::StateServer => "state-server",
             Self::Relay => "relay",
+            Self::Signaling => "signaling",
+            Self::Router => "router",
         }
     }
 }

@@ -91,6 +91,15 @@ impl Networks {
         Self(networks)
     }
 
+    /// Everybody.
+    #[must_use]
+    pub fn everywhere() -> Self {
+        Self(vec![
+            Network { address: Ipv4Addr::UNSPECIFIED.into(), prefix: 0 },
+            Network { address: Ipv6Addr::UNSPECIFIED.into(), prefix: 0 },
+        ])
+    }
+
     /// This machine only.
     #[must_use]
     pub fn loopback() -> Self {

@@ -1,0 +1,56 @@
+//! `tandem signaling`: joins config, directory, store and API.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tandem_signaling::directory::embedded::EmbeddedDirectory;
+use tandem_signaling::{Signaling, limits as bounds};
+use tandem_state_client::RemoteStore;
+use tandem_telemetry::http::{Limits, Networks, serve};
+use tokio::net::TcpListener;
+
+use super::{Process, Role};
+use crate::config::clients::SignalingConfig;
+use crate::config::role::LogConfig;
+
+impl Role for SignalingConfig {
+    fn log(&self) -> &LogConfig {
+        &self.log
+    }
+
+    fn admin(&self) -> (SocketAddr, Networks) {
+        (self.admin, self.admin_allow.0.clone())
+    }
+
+    async fn serve(self, process: Process) -> Result<(), String> {
+        // Push tokens are nobody else's to read.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let path = self.devices.clone();
+        let open = move || EmbeddedDirectory::open(&path);
+        let directory = match tokio::task::spawn_blocking(open).await {
+            Ok(opened) => opened.map_err(|error| format!("devices: {error}"))?,
+            Err(_) => return Err("devices: the directory could not be opened".to_owned()),
+        };
+        let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
+        let config = self.to_signaling().map_err(|error| error.to_string())?;
+        let per_source = config.policy.connections_per_source;
+        let signaling =
+            Signaling::start(config, Arc::new(store), Arc::new(directory)).map_err(|error| error.to_string())?;
+        let listener =
+            TcpListener::bind(self.listen).await.map_err(|error| format!("listen: cannot be bound: {error}"))?;
+        let address = listener.local_addr().map_err(|error| format!("listen: cannot be bound: {error}"))?;
+        tokio::select! {
+            _ = signaling.ready() => process.ready("http", address),
+            () = process.shutdown.requested() => return Ok(()),
+        }
+        let limits = Limits {
+            from: Networks::everywhere(),
+            connections_per_source: per_source,
+            drain: bounds::DRAIN,
+            ..Limits::new(bounds::CONNECTIONS, bounds::BODY_BYTES)
+        };
+        let until = process.shutdown.clone();
+        serve(listener, signaling.router(), async move { until.requested().await }, limits).await;
+        Ok(())
+    }
+}
