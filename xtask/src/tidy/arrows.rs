@@ -30,6 +30,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("tandem-relay", Layer::Service),
     ("tandem-signaling", Layer::Service),
     ("tandem-router", Layer::Service),
+    ("tandem-client", Layer::Service),
     ("tandem-lb", Layer::Service),
     ("tandem", Layer::Top),
     ("tandem-fuzz", Layer::Top),
