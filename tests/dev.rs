@@ -116,7 +116,7 @@ fn one_line_of_json_says_where_everything_is_soon_and_once_it_is_there() {
     let took = began.elapsed().unwrap();
     assert!(took < Duration::from_secs(3), "{took:?}: a second when nothing else runs");
     let processes = dev.said["processes"].as_array().unwrap();
-    assert_eq!(processes.len(), 2);
+    assert_eq!(processes.len(), 4);
     for process in processes {
         assert_eq!((process["state"].as_str(), process["starts"].as_u64()), (Some("ready"), Some(1)), "{process}");
         assert!(process["outage_ms"].is_null() && runs(process["pid"].as_u64().unwrap().try_into().unwrap()));

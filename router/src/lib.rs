@@ -63,7 +63,6 @@ impl Router {
     }
 
     /// The routes.
-    #[must_use]
     pub fn routes(&self) -> axum::Router {
         self.routes.clone()
     }

@@ -9,6 +9,8 @@ mod dev;
 mod devices;
 mod docs;
 mod dto;
+mod dto_device;
+mod place;
 mod relays;
 
 use std::sync::Arc;
@@ -91,7 +93,7 @@ pub(crate) fn router(api: Arc<Api>, origins: &[HeaderValue]) -> Router {
         .route("/v1/devices/{device}", put(devices::register).delete(devices::remove))
         .route("/v1/accounts/{account}/devices", get(devices::list))
         .route("/v1/relays", get(relays::list))
-        .route("/v1/calls", post(calls::place))
+        .route("/v1/calls", post(place::place))
         .route("/v1/calls/{call}", get(calls::look))
         .route("/v1/calls/{call}/ringing", post(calls::ringing))
         .route("/v1/calls/{call}/accept", post(calls::accept))

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tandem_core::call::{Input, Timers};
 use tandem_core::topology::{CallCommand, Timer};
 use tandem_state_client::{BucketSet, Change, Command, Entry, Followed, Key, Op, Revision, StoreError, follow};
+use tandem_telemetry::metric::signaling::LIVE;
 use tandem_wire::id::CallId;
 use tandem_wire::party::Party;
 use tokio::sync::watch;
@@ -67,6 +68,8 @@ pub(crate) async fn keep(node: Arc<Node>, caught_up: watch::Sender<bool>) {
             _ = sweep.tick() => keeper.sweep(),
         }
         keeper.deal();
+        #[allow(clippy::cast_precision_loss, reason = "calls are capped far below 2^53")]
+        LIVE.set(keeper.node.live.count() as f64);
     }
 }
 

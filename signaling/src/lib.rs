@@ -93,7 +93,6 @@ impl Signaling {
     }
 
     /// The routes.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }

@@ -122,6 +122,11 @@ impl Live {
         self.with(|seen| seen.removals.get(&device).is_some_and(|removal| removal.voids(issued)))
     }
 
+    /// Live calls in all.
+    pub(crate) fn count(&self) -> usize {
+        self.with(|seen| seen.live)
+    }
+
     /// Live calls in all, those that `account` has placed.
     pub(crate) fn placed_by(&self, account: &AccountId) -> (usize, usize) {
         self.with(|seen| (seen.live, seen.placed.get(account).copied().unwrap_or_default()))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tandem_core::topology::{Blob, BlobKind, Call, CallCommand, Phase, Placed, Refusal, Removal};
 use tandem_state_client::{Change, Command, Key, Op, Revision, Store, StoreError};
+use tandem_telemetry::metric::signaling::CONTENDED;
 use tandem_wire::id::{CallId, PopId};
 use tandem_wire::party::{DeviceKey, PairKey, Party};
 
@@ -243,7 +244,10 @@ impl Node {
         }
         match self.store.commit(Command { ops: writes.0 }).await {
             Ok(written) => Ok(Some(Standing { call: new, revision: if changed { written } else { *revision } })),
-            Err(StoreError::Stale { .. }) => Ok(None),
+            Err(StoreError::Stale { .. }) => {
+                CONTENDED.add(1);
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -9,6 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 use tandem_telemetry::http::{Place, Problem, Source};
+use tandem_telemetry::metric::signaling::BAD_TOKENS;
 use tandem_wire::party::Party;
 use tandem_wire::units::Now;
 
@@ -35,6 +36,7 @@ impl FromRequestParts<Arc<Api>> for Asker {
             if let Some(source) = &source {
                 let _ = api.gates.bad_tokens_per_source.admit(source, now.mono);
             }
+            BAD_TOKENS.add(1);
             Refused::Unauthorized
         };
         let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

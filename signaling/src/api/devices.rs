@@ -12,7 +12,8 @@ use tandem_wire::party::{AccountId, DeviceId, Party};
 
 use super::Api;
 use super::asker::Asker;
-use super::dto::{Device, DeviceList, ProblemView, Register, Registered};
+use super::dto::ProblemView;
+use super::dto_device::{Device, DeviceList, Register, Registered};
 use crate::directory::DeviceRecord;
 use crate::limits;
 use crate::refused::Refused;

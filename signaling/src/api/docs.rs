@@ -12,14 +12,14 @@ use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::{calls, devices, relays};
+use super::{calls, devices, place, relays};
 use crate::refused::code;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Tandem device API", license(name = "Apache-2.0")),
     paths(
-        devices::register, devices::remove, devices::list, relays::list, calls::place, calls::look, calls::ringing,
+        devices::register, devices::remove, devices::list, relays::list, place::place, calls::look, calls::ringing,
         calls::accept, calls::reject, calls::signal, calls::leave, calls::end, calls::rejoin, calls::ticket
     ),
     modifiers(&Token),
@@ -75,6 +75,11 @@ pub(super) async fn page() -> Response {
 
 pub(super) async fn style() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("docs.css"))
+}
+
+/// What lies at a JSON pointer (RFC 6901).
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
 }
 
 fn text(value: &Value) -> &str {
@@ -136,7 +141,7 @@ fn render(document: &Value) -> String {
         }
     }
     page.push_str("<h2>What stands in them</h2>");
-    for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
+    for (name, schema) in at(document, "/components/schemas").as_object().into_iter().flatten() {
         schema_of(&mut page, name, schema);
     }
     let _ = write!(page, "<h2>Errors</h2><pre>{}</pre></main></html>", escape(text(&info["description"])));
@@ -156,7 +161,7 @@ fn operation_of(page: &mut String, path: &str, method: &str, operation: &Value) 
         let what = text(&parameter["description"]);
         let _ = write!(page, "<li>{} <code>{}</code>: {}", escape(place), escape(name), escape(what));
     }
-    let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let body = at(operation, "/requestBody/content/application~1json/schema");
     if !body.is_null() {
         let _ = write!(page, "<li>body: {}", words(body));
     }

@@ -7,7 +7,8 @@ use axum::extract::State;
 
 use super::Api;
 use super::asker::Asker;
-use super::dto::{ProblemView, Relay, RelayList};
+use super::dto::ProblemView;
+use super::dto_device::{Relay, RelayList};
 use crate::refused::Refused;
 
 /// Candidate PoPs for latency probes (STUN Binding).

@@ -23,7 +23,7 @@ pub struct Problem {
     status: u16,
     /// What is wrong with this very request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    detail: Option<Box<str>>,
     /// The kind of problem, from a closed set, for programs.
     code: &'static str,
     /// When to come back.
@@ -31,10 +31,10 @@ pub struct Problem {
     retry_after_ms: Option<u64>,
     /// Names the request in reports to us; it also stands in the header `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+    request_id: Option<Box<str>>,
     /// What programs need beside the code.
     #[serde(flatten)]
-    more: serde_json::Map<String, serde_json::Value>,
+    more: Option<Box<serde_json::Map<String, serde_json::Value>>>,
 }
 
 /// The code of a problem, written as a URI.
@@ -60,21 +60,21 @@ impl Problem {
             code,
             retry_after_ms: come_back.then_some(millis(limits::RETRY_AFTER)),
             request_id: None,
-            more: serde_json::Map::new(),
+            more: None,
         }
     }
 
     /// Adds a field that programs need beside the code (RFC 9457 section 3.2).
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.more.get_or_insert_default().insert(name.to_owned(), value.into());
         self
     }
 
     /// Says what is wrong with this very request. No address, token, account or SDP.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.detail = Some(detail.into().into_boxed_str());
         self
     }
 
@@ -122,7 +122,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        self.request_id = guard::request_id();
+        self.request_id = guard::request_id().map(String::into_boxed_str);
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = self.retry_after_ms.map(|ms| ms.div_ceil(1000).max(1));
         let mut response = (status, Json(self)).into_response();
