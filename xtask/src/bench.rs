@@ -8,18 +8,22 @@ use crate::{Trouble, place, tools, web};
 /// Runs the bench that is named first; the rest goes to it.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
     match arguments {
-        ["relay", rest @ ..] => relay(rest),
-        [] => Err(Trouble::Usage("which bench? There is: relay".to_owned())),
-        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There is: relay"))),
+        ["relay", rest @ ..] => {
+            tools::see_to(&[tools::COTURN])?;
+            bench("relay", rest)
+        }
+        ["signaling", rest @ ..] => bench("signaling", rest),
+        [] => Err(Trouble::Usage("which bench? There are: relay, signaling".to_owned())),
+        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, signaling"))),
     }
 }
 
-fn relay(arguments: &[&str]) -> Result<(), Trouble> {
-    tools::see_to(&[tools::PROTOC, tools::NODE, tools::NPM, tools::COTURN])?;
+fn bench(name: &str, arguments: &[&str]) -> Result<(), Trouble> {
+    tools::see_to(&[tools::PROTOC, tools::NODE, tools::NPM])?;
     web::packages()?;
     web::build()?;
     Child::cargo("build", &["--release"]).run()?;
-    let mut all = vec!["--package", "tandem", "--bench", "relay", "--"];
+    let mut all = vec!["--package", "tandem", "--bench", name, "--"];
     all.extend(arguments);
     Child::cargo("bench", &all).env("TANDEM_BIN", place::tandem("release")).run()
 }

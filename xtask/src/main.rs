@@ -41,6 +41,7 @@ Usage: cargo xtask <command>
   fuzz [--seconds N] [--keep] [target…]
                                   feed the parsers and the switch made-up input; --keep adds what was new to fuzz/corpus
   bench relay [args…]             measure the relay against a bare forwarder and coturn
+  bench signaling [args…]         measure how soon calls ring, set-ups a second, idle connections
   interop                         calls between different browsers";
 
 fn main() -> ExitCode {

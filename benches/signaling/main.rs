@@ -1,0 +1,134 @@
+//! `cargo xtask bench signaling`: how soon a call rings, how many calls a second can be set up beside what the store alone
+//! makes durable, and what an idle device connection costs; with the real binary, three processes of it.
+//!
+//! Decides what is measured in which order. Ratios are made round by round, from runs a few seconds apart. Nobody else
+//! should use the machine.
+//!
+//! ```text
+//! cargo xtask bench signaling [--rounds 5] [--seconds 3] [--connections 19000] [--only setup,ring,memory]
+//! ```
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a tool at a terminal: it prints, and a wrong index ends the measurement, which nobody depends on"
+)]
+
+mod cluster;
+mod http;
+mod idle;
+mod load;
+mod socket;
+
+use std::process::ExitCode;
+
+use cluster::Cluster;
+
+/// What went wrong, for the one who started us.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Accounts that call, and accounts that are called: each pair calls once.
+pub(crate) const ACCOUNTS: usize = 400;
+/// Requests under way at once, each on a connection of its own; as many writes at once in the floor.
+pub(crate) const AT_ONCE: usize = 64;
+/// Calls a second at which the ring's delay is measured.
+const RINGS_PER_SECOND: u64 = 100;
+
+struct Args {
+    rounds: usize,
+    seconds: u64,
+    connections: usize,
+    only: Vec<String>,
+}
+
+impl Args {
+    fn parse() -> Result<Self, Failure> {
+        let mut args = Self { rounds: 5, seconds: 3, connections: 19_000, only: Vec::new() };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--rounds" => args.rounds = value()?.parse()?,
+                "--seconds" => args.seconds = value()?.parse()?,
+                "--connections" => args.connections = value()?.parse()?,
+                "--only" => args.only = value()?.split(',').map(str::to_owned).collect(),
+                "--bench" => {}
+                other => return Err(format!("there is no {other}").into()),
+            }
+        }
+        Ok(args)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+}
+
+fn main() -> ExitCode {
+    let run = || -> Result<(), Failure> {
+        let args = Args::parse()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(measure(&args))
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench signaling: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "MISSED" }
+}
+
+async fn measure(args: &Args) -> Result<(), Failure> {
+    let cluster = Cluster::start().await?;
+    println!("state server, signaling and router: release build, one process each, loopback");
+    if args.wants("setup") {
+        setups(args, &cluster).await?;
+    }
+    if args.wants("ring") {
+        let delays = load::rings(&cluster, RINGS_PER_SECOND, args.seconds * 3).await?;
+        let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
+        let (p50, p99) = (at(0.5), at(0.99));
+        println!(
+            "POST /v1/calls to the ring on the callee's socket, {RINGS_PER_SECOND} calls/s, {} calls: \
+             p50 {p50:.2} ms, p99 {p99:.2} ms, max {:.2} ms (target: p99 under 20 ms: {})",
+            delays.len(),
+            at(1.0),
+            verdict(p99 < 20.0)
+        );
+    }
+    if args.wants("memory") {
+        idle::measure(&cluster, args.connections).await?;
+    }
+    Ok(())
+}
+
+async fn setups(args: &Args, cluster: &Cluster) -> Result<(), Failure> {
+    let (mut floors, mut placed, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..args.rounds {
+        let floor = load::floor(cluster, args.seconds).await?;
+        let setups = load::setups(cluster, args.seconds, round).await?;
+        println!("round {round}: store {floor:.0} writes/s, calls placed {setups:.0}/s, ratio {:.2}", setups / floor);
+        floors.push(floor);
+        placed.push(setups);
+        ratios.push(setups / floor);
+    }
+    let ratio = median(ratios);
+    println!(
+        "call set-ups (POST /v1/calls answered, {AT_ONCE} at once): {:.0}/s beside {:.0} bare durable writes/s of the store \
+         over the same gRPC: {ratio:.2} of it (target 0.4: {})",
+        median(placed),
+        median(floors),
+        verdict(ratio >= 0.4)
+    );
+    Ok(())
+}
