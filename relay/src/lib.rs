@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_core::turn::{Gate, GateError};
 use tandem_net::socket::{Socket, Waker};
-use tandem_state_client::{BucketSet, Store};
+use tandem_state_client::{BucketSet, Kinds, Store};
 use tandem_telemetry::metric::Series;
 use tandem_telemetry::metric::relay::PACKET_THREAD;
 use tandem_telemetry::registry::{CounterSet, Source};
@@ -116,7 +116,7 @@ impl Relay {
         let control_counters = Arc::new(control::Counters::default());
         let control = Control {
             store,
-            buckets: BucketSet::all(),
+            buckets: BucketSet::all().only(Kinds::CALLS.and(Kinds::ATTACHMENTS)),
             events: event_sender,
             waker: waker.clone(),
             requests: request_receiver,

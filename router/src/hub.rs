@@ -10,7 +10,7 @@ use axum::extract::ws::Utf8Bytes;
 use tandem_core::call::{What, pushes};
 use tandem_core::mailbox::{Cause, ConnectionId, Input, Mailboxes, Output};
 use tandem_core::topology::{BlobKind, Phase};
-use tandem_state_client::{BucketSet, Changes, Entry, Followed, Listing, Revision, Store, follow};
+use tandem_state_client::{BucketSet, Changes, Entry, Followed, Kinds, Listing, Revision, Store, follow};
 use tandem_telemetry::metric::router as metric;
 use tandem_wire::id::CallId;
 use tandem_wire::party::{DeviceKey, Party};
@@ -66,7 +66,8 @@ pub(crate) async fn run(
     caught_up: watch::Sender<bool>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let mut followed = follow(Arc::clone(&store), BucketSet::all());
+    let wanted = Kinds::CALLS.and(Kinds::BLOBS).and(Kinds::NOTES).and(Kinds::REMOVALS);
+    let mut followed = follow(Arc::clone(&store), BucketSet::all().only(wanted));
     let mut hub = Hub {
         view: View::default(),
         mailboxes: Mailboxes::default(),
@@ -215,7 +216,7 @@ impl Hub {
                 let device = connection.device;
                 for blob in blobs {
                     // Of another revision it is another blob, which the device has not seen.
-                    if self.view.blob(device, blob.name).is_some_and(|(revision, _)| revision == blob.revision) {
+                    if self.view.blob_revision(device, blob.name) == Some(blob.revision) {
                         self.mailboxes.handle(Input::Acked(device, id, blob.name));
                     }
                 }
@@ -238,10 +239,7 @@ impl Hub {
                 Output::Ready(_, connection) => self.up_to_date(connection),
                 Output::Deliver(device, connection, blob) => {
                     let now = tandem_net::clock::now().wall;
-                    let text = self
-                        .view
-                        .blob(device, blob)
-                        .and_then(|(revision, content)| push::of_blob(BlobId { name: blob, revision }, content, now));
+                    let text = self.view.blob(device, blob).and_then(|(id, blob)| push::of_blob(id, &blob, now));
                     if !send(&self.connections, connection, text) {
                         self.give_up(connection);
                     }
@@ -363,6 +361,7 @@ fn record_text(
         _ => None,
     };
     let blob = kind.and_then(|kind| view.blob_of_kind(device, known.call.id, kind));
+    let blob = blob.as_ref().map(|(id, blob)| (*id, blob));
     push::of_record(&known.call, known.revision, to, what, blob, now)
 }
 

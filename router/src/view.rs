@@ -3,6 +3,7 @@
 //! Decides nothing: it remembers what was told last, so that the hub can read off what has changed.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use tandem_core::mailbox::BlobName;
 use tandem_core::topology::{Blob, BlobKind, Call, Removal};
@@ -37,7 +38,8 @@ pub(crate) enum Changed {
 pub(crate) struct View {
     calls: HashMap<CallId, Known>,
     by_device: HashMap<DeviceKey, BTreeSet<CallId>>,
-    blobs: HashMap<(DeviceKey, BlobName), (Revision, Blob)>,
+    /// As they are stored: most are read by nobody here, since their device is not connected, or has them already.
+    blobs: HashMap<(DeviceKey, BlobName), (Revision, Arc<[u8]>)>,
     removals: HashMap<DeviceKey, Removal>,
 }
 
@@ -74,9 +76,8 @@ impl View {
                 Some(Changed::Call(id, old))
             }
             Key::Blob(call, to, seq) => {
-                let blob = Blob::from_json(&entry.value).map_err(unreadable).ok()?;
                 let name = BlobName { call, seq };
-                self.blobs.insert((to, name), (entry.revision, blob));
+                self.blobs.insert((to, name), (entry.revision, Arc::clone(&entry.value)));
                 Some(Changed::Stored(to, name, entry.revision))
             }
             Key::Removal(_, device) => {
@@ -111,17 +112,25 @@ impl View {
         self.calls.get(&id)
     }
 
-    pub(crate) fn blob(&self, to: DeviceKey, name: BlobName) -> Option<(Revision, &Blob)> {
-        self.blobs.get(&(to, name)).map(|(revision, blob)| (*revision, blob))
+    /// The revision of a blob that waits.
+    pub(crate) fn blob_revision(&self, to: DeviceKey, name: BlobName) -> Option<Revision> {
+        self.blobs.get(&(to, name)).map(|(revision, _)| *revision)
+    }
+
+    /// A blob that waits.
+    pub(crate) fn blob(&self, to: DeviceKey, name: BlobName) -> Option<(BlobId, Blob)> {
+        let (revision, bytes) = self.blobs.get(&(to, name))?;
+        let blob = Blob::from_json(bytes).map_err(|error| tracing::warn!(%error, "a record cannot be read")).ok()?;
+        Some((BlobId { name, revision: *revision }, blob))
     }
 
     /// The blob of this kind that waits for a device of a call.
-    pub(crate) fn blob_of_kind(&self, to: DeviceKey, call: CallId, kind: BlobKind) -> Option<(BlobId, &Blob)> {
+    pub(crate) fn blob_of_kind(&self, to: DeviceKey, call: CallId, kind: BlobKind) -> Option<(BlobId, Blob)> {
         // An offer has a number of its own, an answer one of the first: there are at most 32.
         (0..=limits::BLOB_NUMBERS_LOOKED_AT).find_map(|seq| {
             let name = BlobName { call, seq };
-            let (revision, blob) = self.blob(to, name)?;
-            (blob.kind == kind).then_some((BlobId { name, revision }, blob))
+            self.blob_revision(to, name)?;
+            self.blob(to, name).filter(|(_, blob)| blob.kind == kind)
         })
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tandem_core::call::{Input, Timers};
 use tandem_core::topology::{CallCommand, Timer};
-use tandem_state_client::{BucketSet, Change, Command, Entry, Followed, Key, Op, Revision, StoreError, follow};
+use tandem_state_client::{BucketSet, Change, Command, Entry, Followed, Key, Kinds, Op, Revision, StoreError, follow};
 use tandem_telemetry::metric::signaling::LIVE;
 use tandem_wire::id::CallId;
 use tandem_wire::party::Party;
@@ -28,7 +28,8 @@ enum Dealt {
 
 /// Follows the store for as long as the process lives. `caught_up` turns true with the first list.
 pub(crate) async fn keep(node: Arc<Node>, caught_up: watch::Sender<bool>) {
-    let mut followed = follow(Arc::clone(&node.store), BucketSet::all());
+    let wanted = Kinds::CALLS.and(Kinds::NOTES).and(Kinds::REMOVALS);
+    let mut followed = follow(Arc::clone(&node.store), BucketSet::all().only(wanted));
     let mut keeper = Keeper { node, timers: Timers::default(), at_work: BTreeSet::new(), tasks: JoinSet::new() };
     let mut sweep = tokio::time::interval(limits::SWEEP_EVERY.to_std());
     loop {

@@ -1,14 +1,67 @@
-//! Sets of buckets: 65,536 bits, and ranges for the wire.
+//! What a follower wants: sets of buckets (65,536 bits, and ranges for the wire), and kinds of records.
 
 use std::fmt;
 
 use tandem_wire::id::BucketId;
 
+use crate::Key;
+
+/// Kinds of records, each a bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Calls.
+    pub const CALLS: Self = Self(1);
+    /// Where legs are attached.
+    pub const ATTACHMENTS: Self = Self(2);
+    /// What is sealed for devices, but for notes.
+    pub const BLOBS: Self = Self(4);
+    /// Blobs with the number 0: the callers' notes for those who miss their calls.
+    pub const NOTES: Self = Self(8);
+    /// Removed devices.
+    pub const REMOVALS: Self = Self(16);
+    /// All of them.
+    pub const ALL: Self = Self(31);
+
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The kind of a record; a pair has none that could be wanted.
+    const fn of(key: Key) -> Self {
+        match key {
+            Key::Call(_) => Self::CALLS,
+            Key::Attachment(..) => Self::ATTACHMENTS,
+            Key::Blob(_, _, 0) => Self::NOTES,
+            Key::Blob(..) => Self::BLOBS,
+            Key::Removal(..) => Self::REMOVALS,
+            Key::Pair(..) => Self(0),
+        }
+    }
+
+    /// For the wire: what is left out, so that nothing said is everything wanted.
+    pub(crate) const fn left_out(self) -> u32 {
+        (Self::ALL.0 & !self.0) as u32
+    }
+
+    /// From the wire; `None`: leaves out what this version does not know.
+    pub(crate) fn without(left_out: u32) -> Option<Self> {
+        let bits = u8::try_from(left_out).ok().filter(|bits| bits & !Self::ALL.0 == 0)?;
+        Some(Self(Self::ALL.0 & !bits))
+    }
+}
+
 const WORDS: usize = 65_536 / 64;
 
-/// Which buckets are meant. 8 KiB, whatever stands in it.
+/// Which buckets are meant, and which records of them: all, unless it says otherwise. 8 KiB, whatever stands in it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BucketSet(Box<[u64; WORDS]>);
+pub struct BucketSet {
+    words: Box<[u64; WORDS]>,
+    kinds: Kinds,
+}
 
 impl fmt::Debug for BucketSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,13 +73,13 @@ impl BucketSet {
     /// No bucket.
     #[must_use]
     pub fn none() -> Self {
-        Self(Box::new([0; WORDS]))
+        Self { words: Box::new([0; WORDS]), kinds: Kinds::ALL }
     }
 
     /// Every bucket: what the only relay of a PoP has.
     #[must_use]
     pub fn all() -> Self {
-        Self(Box::new([u64::MAX; WORDS]))
+        Self { words: Box::new([u64::MAX; WORDS]), kinds: Kinds::ALL }
     }
 
     /// These buckets.
@@ -43,9 +96,28 @@ impl BucketSet {
         Self::of(ranges.into_iter().flat_map(|(first, last)| (first..=last).map(BucketId)))
     }
 
+    /// Only these kinds of records of them.
+    #[must_use]
+    pub fn only(self, kinds: Kinds) -> Self {
+        Self { kinds, ..self }
+    }
+
+    /// The kinds of records that are meant.
+    #[must_use]
+    pub const fn kinds(&self) -> Kinds {
+        self.kinds
+    }
+
+    /// Whether a record is meant.
+    #[must_use]
+    pub fn has(&self, key: Key) -> bool {
+        let wanted = self.kinds.0 & Kinds::of(key).0 != 0;
+        wanted && key.bucket().is_some_and(|bucket| self.contains(bucket))
+    }
+
     /// Puts a bucket in.
     pub fn insert(&mut self, bucket: BucketId) {
-        if let Some(word) = self.0.get_mut(usize::from(bucket.0 / 64)) {
+        if let Some(word) = self.words.get_mut(usize::from(bucket.0 / 64)) {
             *word |= 1 << (bucket.0 % 64);
         }
     }
@@ -53,7 +125,7 @@ impl BucketSet {
     /// Whether a bucket is in.
     #[must_use]
     pub fn contains(&self, bucket: BucketId) -> bool {
-        self.0.get(usize::from(bucket.0 / 64)).is_some_and(|word| word & (1 << (bucket.0 % 64)) != 0)
+        self.words.get(usize::from(bucket.0 / 64)).is_some_and(|word| word & (1 << (bucket.0 % 64)) != 0)
     }
 
     /// The set as the fewest ranges, ends included, in ascending order.
@@ -81,5 +153,27 @@ mod tests {
         assert_eq!(BucketSet::of_ranges(set.ranges()), set);
         assert_eq!(BucketSet::all().ranges(), [(0, 65_535)]);
         assert_eq!(BucketSet::of_ranges([(5, 4)]), BucketSet::none());
+    }
+
+    #[test]
+    fn only_the_wanted_kinds_of_records_are_meant() {
+        use tandem_wire::id::{CallId, LegId, PopId};
+        use tandem_wire::party::DeviceKey;
+        let (call, device) = (CallId::new(PopId(1), BucketId(0), 7), DeviceKey::from_bits(7));
+        let keys = [
+            (Key::Call(call), Kinds::CALLS),
+            (Key::Attachment(call, LegId::new(1).unwrap()), Kinds::ATTACHMENTS),
+            (Key::Blob(call, device, 0), Kinds::NOTES),
+            (Key::Blob(call, device, 1), Kinds::BLOBS),
+            (Key::Removal(PopId(1), device), Kinds::REMOVALS),
+        ];
+        for (key, kind) in keys {
+            assert!(BucketSet::all().has(key) && !BucketSet::none().has(key));
+            assert!(BucketSet::all().only(kind).has(key), "{key}");
+            let others = Kinds::without(u32::from(kind.0)).unwrap();
+            assert!(!BucketSet::all().only(others).has(key), "{key}");
+            assert_eq!(Kinds::without(others.left_out()), Some(others));
+        }
+        assert_eq!((Kinds::ALL.left_out(), Kinds::without(32), Kinds::without(256)), (0, None, None));
     }
 }

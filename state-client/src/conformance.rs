@@ -25,7 +25,7 @@ use tandem_wire::units::Now;
 use tokio_stream::StreamExt as _;
 
 use crate::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
-use crate::{BucketSet, Change, Command, Event, Key, Listing, Op, Store, StoreError, Watch};
+use crate::{BucketSet, Change, Command, Event, Key, Kinds, Listing, Op, Store, StoreError, Watch};
 
 /// The PoP that the store under test must be of.
 pub const POP: PopId = PopId(1);
@@ -99,6 +99,7 @@ checks! {
     a_restore_has_exactly_its_buckets,
     one_record_is_read_whatever_it_is_of,
     a_pair_is_neither_listed_nor_followed,
+    only_the_kinds_that_are_wanted_are_listed_and_followed,
     commands_that_cannot_be_right_are_refused,
     a_watch_gives_every_change_after_its_revision_once_and_in_order,
     a_watch_sees_only_its_buckets_and_whole_commands,
@@ -244,6 +245,25 @@ async fn one_record_is_read_whatever_it_is_of(store: &Subject) {
         assert_eq!((entry.key, entry.revision, &*entry.value), (key, revision, &b"v"[..]));
         commit(store, vec![delete(key, revision)]).await.unwrap();
         assert_eq!(store.read(key).await.unwrap(), None);
+    }
+}
+
+async fn only_the_kinds_that_are_wanted_are_listed_and_followed(store: &Subject) {
+    let call = new_call();
+    let all =
+        [Key::Call(call), Key::Attachment(call, leg(1)), Key::Blob(call, device(1), 0), Key::Blob(call, device(1), 1)];
+    let kinds = [Kinds::CALLS, Kinds::ATTACHMENTS, Kinds::NOTES, Kinds::BLOBS];
+    let after = store.restore(&BucketSet::none()).await.unwrap().revision;
+    let mut watches = Vec::new();
+    for kind in kinds {
+        watches.push(store.watch(&BucketSet::of([call.bucket()]).only(kind), after).await.unwrap());
+    }
+    commit(store, all.map(|key| put(key, Revision::ZERO, b"v")).to_vec()).await.unwrap();
+    for ((watch, kind), key) in watches.iter_mut().zip(kinds).zip(all) {
+        assert_eq!(next(watch).await.unwrap().key, key);
+        let listing = store.restore(&BucketSet::of([call.bucket()]).only(kind)).await.unwrap();
+        assert!(listing.entries.iter().any(|entry| entry.key == key));
+        assert!(listing.entries.iter().all(|entry| all.contains(&entry.key) == (entry.key == key)));
     }
 }
 

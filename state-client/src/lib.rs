@@ -15,7 +15,7 @@ pub mod memory;
 pub mod store;
 pub mod watch;
 
-pub use buckets::BucketSet;
+pub use buckets::{BucketSet, Kinds};
 pub use follow::{Followed, follow};
 pub use grpc::RemoteStore;
 pub use key::{Key, KeyError};

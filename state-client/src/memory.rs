@@ -116,7 +116,7 @@ impl Store for MemoryStore {
     }
 
     async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {
-        self.list(|key| key.bucket().is_some_and(|bucket| buckets.contains(bucket)))
+        self.list(|key| buckets.has(*key))
     }
 
     async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
@@ -185,7 +185,7 @@ impl Stream for Followed {
             let changes = self.store.with(|content| {
                 let start = content.changes.partition_point(|event| event.revision <= after);
                 let later = content.changes.get(start..).unwrap_or_default();
-                let wanted = |event: &&Event| event.key.bucket().is_some_and(|bucket| buckets.contains(bucket));
+                let wanted = |event: &&Event| buckets.has(event.key);
                 Changes { events: later.iter().filter(wanted).cloned().collect(), reached: content.revision }
             });
             match changes {

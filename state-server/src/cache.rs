@@ -144,6 +144,7 @@ impl Cache {
             let removals = self.records.range(Key::Removal(self.pop, first)..=Key::Removal(self.pop, last));
             entries.extend(removals.map(|(key, stored)| stored.entry(*key)));
         }
+        entries.retain(|entry| buckets.has(entry.key));
         Listing { revision: self.revision, entries }
     }
 
@@ -166,7 +167,7 @@ impl Cache {
         let mut told = Changes { events: Vec::new(), reached: self.revision };
         let mut bytes = 0;
         for event in self.changes.iter().skip(start) {
-            if !event.key.bucket().is_some_and(|bucket| buckets.contains(bucket)) {
+            if !buckets.has(event.key) {
                 continue;
             }
             let last = told.events.last().map(|last| last.revision);

@@ -7,7 +7,7 @@ use tandem_wire::id::{AllocationId, LegId, Revision};
 use tandem_wire::redact::ClientAddr;
 
 use super::proto;
-use crate::{AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Fault, Op, StoreError};
+use crate::{AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Fault, Kinds, Op, StoreError};
 
 pub(super) fn command_to(command: Command) -> proto::CommitRequest {
     let ops = command.ops.into_iter().map(|op| proto::Op {
@@ -72,8 +72,14 @@ pub(super) fn buckets_to(buckets: &BucketSet) -> Vec<proto::Range> {
     buckets.ranges().into_iter().map(|(first, last)| proto::Range { first: first.into(), last: last.into() }).collect()
 }
 
+/// What a follower wants.
+pub(super) fn wanted_from(ranges: &[proto::Range], left_out: u32) -> Result<BucketSet, StoreError> {
+    let kinds = Kinds::without(left_out).ok_or(StoreError::Invalid(Fault::Unreadable))?;
+    Ok(buckets_from(ranges)?.only(kinds))
+}
+
 /// Ranges must ascend and not touch what came before: so however many there are, no bucket is looked at twice.
-pub(super) fn buckets_from(ranges: &[proto::Range]) -> Result<BucketSet, StoreError> {
+fn buckets_from(ranges: &[proto::Range]) -> Result<BucketSet, StoreError> {
     let mut free = 0;
     let mut read = Vec::with_capacity(ranges.len());
     for range in ranges {

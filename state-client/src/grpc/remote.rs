@@ -142,11 +142,16 @@ impl Store for RemoteStore {
 
     async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {
         let mut client = self.client.clone();
-        listing(client.restore(Request::new(proto::RestoreRequest { buckets: convert::buckets_to(buckets) }))).await
+        listing(client.restore(Request::new(proto::RestoreRequest {
+            buckets: convert::buckets_to(buckets),
+            left_out: buckets.kinds().left_out(),
+        })))
+        .await
     }
 
     async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
-        let request = proto::WatchRequest { buckets: convert::buckets_to(buckets), after: after.0 };
+        let left_out = buckets.kinds().left_out();
+        let request = proto::WatchRequest { buckets: convert::buckets_to(buckets), after: after.0, left_out };
         let mut client = self.client.clone();
         let changes = answer(client.watch(Request::new(request))).await?;
         let changes = changes.map(|changes| match changes {

@@ -69,7 +69,8 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
     type RestoreStream = tokio_stream::Iter<Parts>;
 
     async fn restore(&self, request: Request<proto::RestoreRequest>) -> Result<Response<Self::RestoreStream>, Status> {
-        let buckets = convert::buckets_from(&request.into_inner().buckets).map_err(status)?;
+        let request = request.into_inner();
+        let buckets = convert::wanted_from(&request.buckets, request.left_out).map_err(status)?;
         let place = self.place()?;
         let listing = self.store.restore(&buckets).await.map_err(status)?;
         Ok(Response::new(tokio_stream::iter(Parts::new(listing, place))))
@@ -79,7 +80,7 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
 
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
-        let buckets = convert::buckets_from(&request.buckets).map_err(status)?;
+        let buckets = convert::wanted_from(&request.buckets, request.left_out).map_err(status)?;
         let watch = self.store.watch(&buckets, Revision(request.after)).await.map_err(status)?;
         let closing = WatchStream::from_changes(self.closing.clone());
         Ok(Response::new(Told { watch, closing, ended: false }))
