@@ -31,11 +31,11 @@ pub(crate) async fn floor(cluster: &Cluster, seconds: u64) -> Result<f64, Failur
             let mut count = 0_u64;
             while Instant::now() < until {
                 let n = NEXT.fetch_add(1, Ordering::Relaxed);
-                // A key that nobody reads as a call: followers pass over it, as they would over another PoP's work.
-                let key = Key::Attachment(
-                    CallId::new(PopId(1), BucketId(n as u16), u128::from(n)),
-                    tandem_wire::id::LegId::new(1)?,
-                );
+                // Where calls go: into any bucket. Of a kind that signaling and router do not follow, so that it is the
+                // store's work alone.
+                let bucket = BucketId((n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16);
+                let key =
+                    Key::Attachment(CallId::new(PopId(1), bucket, u128::from(n)), tandem_wire::id::LegId::new(1)?);
                 let op = Op { key, based_on: Revision::ZERO, change: Change::Put(vec![b'1'; RECORD]) };
                 store.commit(Command { ops: vec![op] }).await?;
                 count += 1;
