@@ -104,7 +104,7 @@ pub(crate) async fn rings(cluster: &Cluster, per_second: u64, seconds: u64) -> R
             while let Ok(text) = socket.next().await {
                 let now = Instant::now();
                 if text.contains("\"call.offer\"") {
-                    let at = text.find("call_").unwrap_or_default();
+                    let at = text.find("call_0").unwrap_or_default();
                     let _ = told.send((text.get(at..at + 31).unwrap_or_default().to_owned(), now));
                 }
             }
