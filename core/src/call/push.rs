@@ -128,7 +128,12 @@ fn ended<'a>(old: Option<&Call>, new: &'a Call, pushes: &mut Vec<Push<'a>>) {
     let answered = new.ring.as_ref().is_some_and(|ring| ring.answered.is_some());
     let told = answered && old.is_some_and(|old| old.phase() == Phase::Active);
     for rung in new.ring.iter().flat_map(|ring| &ring.devices) {
+        let before = old.and_then(|old| old.ring.as_ref()?.find(&rung.party)).map(|rung| rung.state);
         let what = match rung.state {
+            // It was the last one, and is told what it would be told if others rang on.
+            RungState::Removed if before.is_some_and(|before| before != RungState::Removed) && !told => {
+                What::Ended(EndReason::Kicked)
+            }
             // It has a leg, and was told above; or it was told when it was removed; or when another one answered.
             RungState::Answered | RungState::Removed => continue,
             _ if told => continue,
