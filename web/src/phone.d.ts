@@ -1,0 +1,81 @@
+// The contract between the phone and the browser tests: `window.phone`, and the words it uses.
+// Times are milliseconds since 1970 on the clock of the browser (`performance.timeOrigin + now()`).
+
+import type { Probe } from "./tandem";
+
+/** The same word stands in `data-screen` of the root element. */
+export type Screen = "sign-in" | "home" | "outgoing" | "incoming" | "media" | "call" | "ended";
+
+/** Why a call is over, or why there is none. The same word stands in `data-cause` of the ended screen. */
+export type Cause =
+  | "declined"
+  | "busy"
+  | "no-answer"
+  | "cancelled"
+  | "missed"
+  | "answered-elsewhere"
+  | "declined-elsewhere"
+  | "connection-lost"
+  | "no-devices"
+  | "hung-up"
+  | "call-exists"
+  | "self-call"
+  | "server-away"
+  | "refused"
+  | "removed"
+  | "stopped"
+  | "elsewhere"
+  | "failed";
+
+/** What cannot be opened. The same word stands in `data-cause` of the media screen. */
+export type MediaProblem = "camera" | "microphone";
+
+export type CallPhase =
+  | "calling"
+  | "ringing"
+  | "incoming"
+  | "answering"
+  | "connecting"
+  | "connected"
+  | "reconnecting";
+
+export type CallRole = "caller" | "callee";
+
+export interface PhoneSnapshot {
+  screen: Screen;
+  account: string | null;
+  device: string | null;
+  /** `id` is null until the server has named the call. */
+  call?: { id: string | null; peer: string; phase: CallPhase; role: CallRole };
+  /** The WebSocket is open and brought up to date. */
+  connected: boolean;
+  ended?: Cause;
+}
+
+export interface PhoneEvent {
+  at: number;
+  name: string;
+  detail: string;
+}
+
+export interface PhoneConfig {
+  api: string;
+  connect: string;
+}
+
+export interface PhoneHooks {
+  state(): PhoneSnapshot;
+  pc(): RTCPeerConnection | undefined;
+  /** The newest last. Bounded: the oldest are dropped. */
+  events(): readonly PhoneEvent[];
+  /** Undefined until the page has fetched it. */
+  readonly config: PhoneConfig | undefined;
+  /** Measures gaps in the media of calls as the diagnostic page does; it runs only when the page has `?probe` in its query. */
+  readonly probe: Probe;
+}
+
+declare global {
+  interface Window {
+    phone: PhoneHooks;
+  }
+}

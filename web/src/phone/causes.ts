@@ -1,0 +1,88 @@
+// Decides which of the phone's causes a server's reason or a failed request is. Pure; the words for people are words.ts.
+
+import type { CallRole, Cause } from "../phone";
+
+/** A request that was not done: `status` 0 is no answer at all. */
+export interface Failure {
+  status: number;
+  code: string;
+  title: string;
+  retry_after_ms: number | null;
+  /** The call that the refusal names: glare, call_exists. */
+  call_id: string | null;
+  /** Why the call had ended, with `call_ended`. */
+  reason: string | null;
+}
+
+/** What an ended call's reason means to this side of it. `answered`: this device was in the call. */
+export function causeOfReason(reason: string, role: CallRole, answered: boolean): Cause {
+  switch (reason) {
+    case "hangup":
+      return "hung-up";
+    case "timeout":
+      return role === "caller" ? "no-answer" : "missed";
+    case "busy":
+      return role === "caller" ? "busy" : "missed";
+    case "declined":
+      return role === "caller" ? "declined" : "declined-elsewhere";
+    case "answered_elsewhere":
+      return "answered-elsewhere";
+    case "rejected_elsewhere":
+      return "declined-elsewhere";
+    case "cancelled":
+      return "cancelled";
+    case "connection_lost":
+      // A caller that vanished while it rang: to the callee a call that was given up.
+      return role === "callee" && !answered ? "cancelled" : "connection-lost";
+    case "shed":
+    case "relay_lost":
+      return "connection-lost";
+    case "kicked":
+      return "removed";
+    case "ended_by_operator":
+      return "stopped";
+    default:
+      return "failed";
+  }
+}
+
+export function causeOfFailure(failure: Failure, role: CallRole): Cause {
+  const { status, code, reason } = failure;
+  if (status === 0 || status >= 500) return "server-away";
+  if (status === 429) return "refused";
+  switch (code) {
+    case "no_devices":
+      return "no-devices";
+    case "call_exists":
+      return "call-exists";
+    case "self_call":
+      return "self-call";
+    case "answered_elsewhere":
+      return "answered-elsewhere";
+    case "call_ended":
+      return reason === null ? "cancelled" : causeOfReason(reason, role, false);
+    case "not_found":
+      return role === "callee" ? "cancelled" : "connection-lost";
+    case "device_not_registered":
+    case "unauthorized":
+      return "removed";
+    default:
+      return "failed";
+  }
+}
+
+/** These stay until the user has read them; the others go home by themselves. */
+const STAYING: ReadonlySet<Cause> = new Set<Cause>([
+  "connection-lost",
+  "no-devices",
+  "server-away",
+  "refused",
+  "removed",
+  "stopped",
+  "elsewhere",
+  "failed",
+]);
+
+export function staysUntilRead(cause: Cause): boolean {
+  return STAYING.has(cause);
+}

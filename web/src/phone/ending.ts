@@ -1,0 +1,100 @@
+// Decides what is left behind when a call is over: the screen that says why, the entry in the history, and what is given up.
+
+import { type Failure, causeOfFailure, staysUntilRead } from "./causes.ts";
+import { ENDED_SHOWN_MS, LEFT_CALLS_MAX } from "./limits.ts";
+import type { Cause } from "../phone";
+import {
+  type Call,
+  type Effect,
+  type Ended,
+  type HistoryEntry,
+  type HistoryKind,
+  type State,
+  type Step,
+  ack,
+  same,
+} from "./state.ts";
+
+/** Why it ended, when a failed request says so. */
+export interface Why {
+  cause: Cause;
+  failure?: Failure;
+}
+
+/** The call is over, and a screen says why. */
+export function finish(state: State, why: Why, now_ms: number): Step {
+  const { call } = state;
+  if (call === null) return same(state);
+  const { cause, failure } = why;
+  const ended: Ended = {
+    attempt: call.attempt,
+    cause,
+    role: call.role,
+    peer: call.peer,
+    media: call.media,
+    duration_ms: call.connected_at_ms === null ? null : now_ms - call.connected_at_ms,
+    again_at_ms: failure?.retry_after_ms == null ? null : now_ms + failure.retry_after_ms,
+    detail: failure?.title ?? null,
+  };
+  const over = drop(state, historyKind(call, cause), now_ms);
+  const effects = over.effects;
+  if (!staysUntilRead(cause)) {
+    effects.push({ t: "timer", event: { t: "ended_over", attempt: call.attempt }, ms: ENDED_SHOWN_MS });
+  }
+  return { state: { ...over.state, ended }, effects };
+}
+
+export function finishRefused(state: State, failure: Failure, now_ms: number): Step {
+  const { call } = state;
+  if (call === null) return same(state);
+  return finish(state, { cause: causeOfFailure(failure, call.role), failure }, now_ms);
+}
+
+/** The call is over by the user's own will: straight home, no screen. */
+export function drop(state: State, kind: HistoryKind, now_ms: number): Step {
+  const { call } = state;
+  if (call === null) return same(state);
+  const entry = entryOf(call, kind, now_ms);
+  const effects: Effect[] = [{ t: "close_line" }, { t: "remember", entry }, ...ack(call.offer?.id)];
+  return { state: leave({ ...state, call: null, ended: null }, call.id), effects };
+}
+
+/** Another tab has this phone now: what it is in is that tab's, and nothing of it is given up for good. */
+export function yieldTo(state: State): Step {
+  const { call } = state;
+  const ended: Ended = {
+    attempt: state.attempts,
+    cause: "elsewhere",
+    role: call?.role ?? "callee",
+    peer: call?.peer ?? null,
+    media: call?.media ?? "audio",
+    duration_ms: null,
+    again_at_ms: null,
+    detail: null,
+  };
+  return { state: { ...state, call: null, ended, held: [], looking: [] }, effects: [{ t: "close_line" }] };
+}
+
+/** From here on pushes of this call change nothing. */
+export function leave(state: State, call_id: string | null): State {
+  if (call_id === null || state.left.includes(call_id)) return state;
+  return { ...state, left: [...state.left, call_id].slice(-LEFT_CALLS_MAX) };
+}
+
+function historyKind(call: Call, cause: Cause): HistoryKind {
+  if (call.role === "caller") return "outgoing";
+  if (cause === "declined-elsewhere") return "declined";
+  const answered = call.phase !== "incoming" && call.problem === null;
+  return answered || cause === "answered-elsewhere" ? "answered" : "missed";
+}
+
+function entryOf(call: Call, kind: HistoryKind, now_ms: number): HistoryEntry {
+  return {
+    call_id: call.id,
+    at_ms: call.started_at_ms,
+    peer: call.peer,
+    media: call.media,
+    kind,
+    duration_ms: call.connected_at_ms === null ? null : now_ms - call.connected_at_ms,
+  };
+}

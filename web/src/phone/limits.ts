@@ -1,0 +1,63 @@
+// Every bound of the phone, with its reason and its arithmetic. The diagnostic page's are in ../limits.ts.
+
+/** Lines kept for the harness: a call that works makes about 40. */
+export const EVENTS_MAX = 1_000;
+
+/** Calls shown in the history of a tab: two screens full on a phone. */
+export const HISTORY_MAX = 30;
+
+/** A request without an answer for this long is given up and tried again: the server answers within 5 s or says 503. */
+export const REQUEST_TIMEOUT_MS = 10_000;
+
+/** Tries of one request on network errors and 503, with pauses of 0.25 s and more: about 4 s in all. */
+export const REQUEST_TRIES = 5;
+
+/** First and longest pause between two tries of a request, or two connections of the socket. */
+export const PAUSE_FIRST_MS = 250;
+export const PAUSE_LONGEST_MS = 10_000;
+
+/** A pause that the server asks for during a call is heeded up to this; for longer ones the user is told instead. */
+export const RETRY_AFTER_LONGEST_MS = 5_000;
+
+/** Tries of a call whose callee's devices changed in between: a fourth change within one dialling is no accident. */
+export const DEVICES_CHANGED_TRIES = 3;
+
+/** Candidates are collected for this long into one signal: each signal is a durable write and takes one of 32 places. */
+export const CANDIDATES_FLUSH_MS = 100;
+
+/** Candidates held until the remote description is there: eight batches of a host with four addresses. */
+export const CANDIDATES_HELD_MAX = 64;
+
+/** Signals held until it is known what call they belong to: as many as the server keeps for a device. */
+export const SIGNALS_HELD_MAX = 32;
+
+/** Ids of pushes remembered, so that what is delivered again is not done again: eight times what the server keeps. */
+export const PUSH_IDS_MAX = 256;
+
+/** Calls remembered that this tab has left, so that a late push does not bring them back. */
+export const LEFT_CALLS_MAX = 32;
+
+/** Pushes held until the call that is being placed has its id: offer, ringing of 8 devices, the answer, doubled. */
+export const EARLY_PUSHES_MAX = 20;
+
+/** An ended call's screen goes away by itself after this, unless it tells of an error. */
+export const ENDED_SHOWN_MS = 6_000;
+
+/** A ring ends on this device this long after the server should have ended it: only a lost socket needs it. */
+export const RING_GRACE_MS = 3_000;
+
+/** How long the offer of a call that won over ours may take to come. */
+export const GLARE_WAIT_MS = 10_000;
+
+/** When ICE has not come back this long after a restart, it is restarted again. */
+export const RESTART_PATIENCE_MS = 6_000;
+
+/** How often quality and timer are renewed. */
+export const QUALITY_INTERVAL_MS = 1_000;
+
+/** The longest frame that a push can be: a blob of 8 KiB is 10.7 KiB in base64, and some fields. */
+export const PUSH_LENGTH_MAX = 16_384;
+
+/** How often a reloaded tab asks for its device's lock: the document before it may still be closing. */
+export const CLAIM_TRIES = 5;
+export const CLAIM_PAUSE_MS = 100;

@@ -1,0 +1,358 @@
+// One call of this tab, from the first camera picture to the end: dials, accepts, rejoins, negotiates, restarts ICE. It does
+// in order what docs/api.md asks of WebRTC clients; whether it is done at all the machine decides.
+
+import { pause } from "../backoff.ts";
+import { aborted, type Api } from "./api.ts";
+import { fromBase64 } from "./base64.ts";
+import { DEVICES_CHANGED_TRIES, RESTART_PATIENCE_MS } from "./limits.ts";
+import { Link } from "./link.ts";
+import { Negotiation, type Outstanding } from "./negotiation.ts";
+import { type Payload, decode, encode } from "./payload.ts";
+import { NO_ANSWER, Refused } from "./requests.ts";
+import type { Sealing } from "./sealing.ts";
+import type { Offer, Sends } from "./state.ts";
+import type { Device, Media, Party, Place, Push } from "./wire.ts";
+
+export interface LineEvents {
+  up(): void;
+  down(): void;
+  remote(stream: MediaStream): void;
+  /** What the other side sends of itself. */
+  peerSends(sends: Sends): void;
+  /** A peer connection took the place of the one before. */
+  peerConnection(pc: RTCPeerConnection): void;
+  log(name: string, detail: string): void;
+}
+
+export interface LineOptions {
+  api: Api;
+  sealing: Sealing;
+  policy: RTCIceTransportPolicy;
+  local: MediaStream;
+  sends: Sends;
+  media: Media;
+  polite: boolean;
+  events: LineEvents;
+}
+
+export class Line {
+  readonly #options: LineOptions;
+  readonly #ending = new AbortController();
+  #sends: Sends;
+  #local: MediaStream;
+  #link: Link;
+  #negotiation: Negotiation;
+  #call_id: string | null = null;
+  #peer: Device | null = null;
+  #ice_servers: RTCIceServer[] = [];
+  #first: Outstanding | null = null;
+  #work: Promise<void> = Promise.resolve();
+  #restarting = false;
+  #again = false;
+
+  constructor(options: LineOptions) {
+    this.#options = options;
+    this.#sends = options.sends;
+    this.#local = options.local;
+    this.#negotiation = new Negotiation(crypto.randomUUID(), options.polite);
+    this.#link = this.#newLink();
+  }
+
+  get pc(): RTCPeerConnection {
+    return this.#link.pc;
+  }
+
+  /** Places the call. Throws `Refused`. */
+  async dial(to: string): Promise<Place> {
+    const { api, media } = this.#options;
+    const link = this.#link;
+    await link.prepare(media, this.#local);
+    const offer = await link.pc.createOffer();
+    this.#first = this.#negotiation.offering();
+    const payload = this.#describe("offer", offer, this.#first.n);
+    for (let tried = 1; ; tried += 1) {
+      const { devices } = await api.devices(to);
+      if (devices.length === 0) throw new Refused({ ...NO_ANSWER, status: 404, code: "no_devices", title: "No device" });
+      const sealed = await this.#sealFor(devices, payload);
+      const missed = await this.#sealFor(devices, { v: 1, t: "missed", media });
+      this.#check();
+      try {
+        const place = await api.place(to, media, sealed, missed, crypto.randomUUID());
+        if (this.#ending.signal.aborted) return place;
+        this.#call_id = place.call_id;
+        await this.#gather(link, place.ice_servers, offer);
+        return place;
+      } catch (error) {
+        const changed = error instanceof Refused && error.failure.code === "devices_changed";
+        if (!changed || tried >= DEVICES_CHANGED_TRIES) throw error;
+      }
+    }
+  }
+
+  /** Answers. Throws `Refused`. */
+  async accept(offer: Offer): Promise<Place> {
+    const { api } = this.#options;
+    const link = this.#link;
+    const payload = await this.#open(offer.from, offer.sealed);
+    if (payload?.t !== "offer") throw new Refused({ ...NO_ANSWER, status: 1, code: "page", title: "The offer cannot be read" });
+    this.#call_id = offer.call_id;
+    this.#negotiation.onOffer({ pc: payload.pc, to: null });
+    this.#options.events.peerSends(payload.sends);
+    await link.remoteDescription({ type: "offer", sdp: payload.sdp });
+    await link.prepareAnswer(this.#local);
+    const answer = await link.pc.createAnswer();
+    this.#peer = await this.#device(offer.from);
+    const said = encode(this.#answer(answer, payload.pc, payload.n));
+    const sealed = await this.#options.sealing.seal(this.#peer, said);
+    this.#check();
+    const place = await api.accept(offer.call_id, sealed);
+    if (this.#ending.signal.aborted) return place;
+    await this.#gather(link, place.ice_servers, answer);
+    link.release();
+    return place;
+  }
+
+  /** Takes the call up again with a new peer connection. Throws `Refused`. */
+  async rejoin(call_id: string, peer: Party): Promise<Place> {
+    this.#call_id = call_id;
+    const place = await this.#options.api.rejoin(call_id, this.#ending.signal);
+    this.#ice_servers = place.ice_servers;
+    this.#peer = await this.#device(peer);
+    await this.#link.prepare(this.#options.media, this.#local);
+    await this.#offer(this.#link);
+    return place;
+  }
+
+  /** The answer to the offer that was dialled with. */
+  applyAnswer(push: Push, from: Party): Promise<void> {
+    return this.#queue(async () => {
+      this.#peer = await this.#device(from);
+      if (push.sealed !== undefined) await this.#hear(await this.#open(from, push.sealed));
+      this.#link.release();
+    });
+  }
+
+  /** Something that the other side says. */
+  signal(push: Push): Promise<void> {
+    return this.#queue(async () => {
+      if (push.from === undefined || push.sealed === undefined) return;
+      await this.#hear(await this.#open(push.from, push.sealed));
+    });
+  }
+
+  /** Other tracks, or none, are sent from now on; the other side is told. */
+  async send(local: MediaStream, sends: Sends): Promise<void> {
+    this.#local = local;
+    this.#sends = sends;
+    await this.#link.send(local);
+    await this.#say({ v: 1, t: "media", pc: this.#negotiation.mine, sends });
+  }
+
+  /** ICE anew, with a fresh ticket; `how` says whether the server must hear first that this device is back. */
+  async restart(how: "ticket" | "rejoin"): Promise<void> {
+    if (this.#peer === null || this.#negotiation.theirs === null) return;
+    if (this.#restarting) {
+      this.#again = true;
+      return;
+    }
+    this.#restarting = true;
+    try {
+      do {
+        this.#again = false;
+        await this.#restartOnce(how);
+      } while (this.#again && !this.#ending.signal.aborted);
+    } finally {
+      this.#restarting = false;
+    }
+    await this.#patience(this.#link);
+  }
+
+  close(): void {
+    this.#ending.abort();
+    this.#link.close();
+    for (const track of this.#local.getTracks()) track.stop();
+  }
+
+  async #restartOnce(how: "ticket" | "rejoin"): Promise<void> {
+    const { api, events } = this.#options;
+    const call_id = this.#call_id;
+    if (call_id === null) return;
+    events.log("restart", how);
+    try {
+      const place = await api[how](call_id, this.#ending.signal);
+      this.#ice_servers = place.ice_servers;
+      await this.#queue(() => this.#offer(this.#link));
+    } catch (error) {
+      // The next look at the connection tries again.
+      events.log("restart", error instanceof Error ? error.message : "failed");
+    }
+  }
+
+  /** An ICE that has not come back is restarted again. */
+  async #patience(link: Link): Promise<void> {
+    await pause(RESTART_PATIENCE_MS, this.#ending.signal);
+    const { iceConnectionState } = link.pc;
+    const back = iceConnectionState === "connected" || iceConnectionState === "completed";
+    if (link === this.#link && !back && !this.#ending.signal.aborted && !this.#restarting) await this.restart("ticket");
+  }
+
+  async #offer(link: Link): Promise<void> {
+    const { pc } = link;
+    this.#check();
+    if (pc.signalingState === "have-remote-offer") return;
+    // An offer of ours that was never answered makes room for this one.
+    if (pc.signalingState === "have-local-offer") await pc.setLocalDescription({ type: "rollback" });
+    link.servers(this.#ice_servers);
+    const ours = this.#negotiation.offering();
+    const fresh = ours.to === null;
+    const offer = await pc.createOffer({ iceRestart: !fresh });
+    const head = { v: 1, t: "restart-offer", pc: this.#negotiation.mine, to: ours.to, n: ours.n, fresh } as const;
+    await this.#say({ ...head, sdp: offer.sdp ?? "", sends: this.#sends });
+    if (!this.#negotiation.stands(ours) || link !== this.#link) return;
+    await pc.setLocalDescription(offer);
+    if (!fresh) link.release();
+  }
+
+  async #hear(payload: Payload | null): Promise<void> {
+    const { events } = this.#options;
+    if (payload === null) return events.log("signal", "not understood");
+    events.log("signal", payload.t);
+    switch (payload.t) {
+      case "candidates":
+        if (this.#negotiation.takes(payload)) await this.#link.take(payload.candidates);
+        return;
+      case "answer":
+        if (!this.#negotiation.onAnswer(payload)) return events.log("signal", "an answer to nothing");
+        events.peerSends(payload.sends);
+        await this.#link.remoteDescription({ type: "answer", sdp: payload.sdp });
+        this.#link.release();
+        return;
+      case "restart-offer":
+        return this.#offered(payload);
+      case "media":
+        if (payload.pc === this.#negotiation.theirs) events.peerSends(payload.sends);
+        return;
+      case "offer":
+      case "missed":
+        return;
+    }
+  }
+
+  async #offered(payload: Extract<Payload, { t: "restart-offer" }>): Promise<void> {
+    const { api, events, polite } = this.#options;
+    const verdict = this.#negotiation.onOffer(payload);
+    events.log("offer", verdict);
+    if (verdict === "ignore") return;
+    if (verdict === "offer_fresh" || verdict === "answer_anew") {
+      this.#link.close();
+      this.#negotiation = new Negotiation(crypto.randomUUID(), polite);
+      this.#link = this.#newLink();
+    }
+    const link = this.#link;
+    const call_id = this.#call_id;
+    if (call_id === null) return;
+    try {
+      this.#ice_servers = (await api.ticket(call_id, this.#ending.signal)).ice_servers;
+    } catch (error) {
+      events.log("ticket", error instanceof Error ? error.message : "refused");
+    }
+    this.#check();
+    if (verdict === "offer_fresh") {
+      await link.prepare(this.#options.media, this.#local);
+      return this.#offer(link);
+    }
+    if (verdict === "answer_anew") this.#negotiation.onOffer({ pc: payload.pc, to: null });
+    events.peerSends(payload.sends);
+    await link.remoteDescription({ type: "offer", sdp: payload.sdp });
+    await link.prepareAnswer(this.#local);
+    const answer = await link.pc.createAnswer();
+    await this.#say(this.#answer(answer, payload.pc, payload.n));
+    this.#check();
+    await this.#gather(link, this.#ice_servers, answer);
+    link.release();
+  }
+
+  #newLink(): Link {
+    const { policy, events } = this.#options;
+    const link: Link = new Link(policy, {
+      candidates: (candidates) => {
+        const { mine, theirs } = this.#negotiation;
+        if (link !== this.#link || theirs === null) return;
+        this.#say({ v: 1, t: "candidates", pc: mine, to: theirs, candidates }).catch((error: unknown) => {
+          events.log("candidates", error instanceof Error ? error.message : "not sent");
+        });
+      },
+      ice: (state) => {
+        if (link !== this.#link) return;
+        if (state === "connected" || state === "completed") events.up();
+        if (state !== "disconnected" && state !== "failed") return;
+        events.down();
+        void this.restart("ticket");
+      },
+      remote: (stream) => events.remote(stream),
+      log: (name, detail) => events.log(name, detail),
+    });
+    events.peerConnection(link.pc);
+    return link;
+  }
+
+  /** Gathering starts here, and only after the server has said where to. */
+  async #gather(link: Link, ice_servers: RTCIceServer[], description: RTCSessionDescriptionInit): Promise<void> {
+    this.#ice_servers = ice_servers;
+    link.servers(ice_servers);
+    await link.pc.setLocalDescription(description);
+  }
+
+  #describe(t: "offer", { sdp }: RTCSessionDescriptionInit, n: number): Payload {
+    const { mine } = this.#negotiation;
+    return { v: 1, t, pc: mine, n, media: this.#options.media, sdp: sdp ?? "", sends: this.#sends };
+  }
+
+  #answer({ sdp }: RTCSessionDescriptionInit, to: string, n: number): Payload {
+    return { v: 1, t: "answer", pc: this.#negotiation.mine, to, n, sdp: sdp ?? "", sends: this.#sends };
+  }
+
+  async #say(payload: Payload): Promise<void> {
+    const { api, sealing } = this.#options;
+    if (this.#peer === null || this.#call_id === null) return;
+    const sealed = await sealing.seal(this.#peer, encode(payload));
+    await api.signal(this.#call_id, new Map([[this.#peer.device, sealed]]), this.#ending.signal);
+  }
+
+  async #open(from: Party, sealed: string): Promise<Payload | null> {
+    try {
+      return decode(await this.#options.sealing.open(from, fromBase64(sealed)));
+    } catch {
+      return null;
+    }
+  }
+
+  async #sealFor(devices: readonly Device[], payload: Payload): Promise<Map<string, Uint8Array>> {
+    const bytes = encode(payload);
+    const { sealing } = this.#options;
+    return new Map(await Promise.all(devices.map(async (to) => [to.device, await sealing.seal(to, bytes)] as const)));
+  }
+
+  /** The keys of the other side's device. */
+  async #device({ account, device }: Party): Promise<Device> {
+    const { devices } = await this.#options.api.devices(account);
+    const found = devices.find((one) => one.device === device);
+    if (found === undefined) throw new Refused({ ...NO_ANSWER, status: 404, code: "not_found", title: "The device is gone" });
+    return found;
+  }
+
+  /** One description at a time: an error in one ends it, not the call. */
+  #queue(work: () => Promise<void>): Promise<void> {
+    const done = this.#work.then(async () => {
+      if (!this.#ending.signal.aborted) await work();
+    });
+    this.#work = done.catch((error: unknown) => {
+      this.#options.events.log("negotiation", error instanceof Error ? error.message : "failed");
+    });
+    return this.#work;
+  }
+
+  #check(): void {
+    if (this.#ending.signal.aborted) throw aborted();
+  }
+}

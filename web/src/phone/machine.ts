@@ -1,0 +1,210 @@
+// Decides what the phone does: what happens goes in, the new state and what is to be done come out. Pure: no clock, no
+// network, no page. What pushes mean is pushes.ts, how a call is taken up again after a reload is resume.ts.
+
+import { drop, finish, finishRefused, leave, yieldTo } from "./ending.ts";
+import { GLARE_WAIT_MS } from "./limits.ts";
+import { onPush, onSync, settleEarly } from "./pushes.ts";
+import { onLooked, rejoin } from "./resume.ts";
+import { type Call, type Effect, type Event, type State, type Step, ack, same, then } from "./state.ts";
+import type { Media } from "./wire.ts";
+
+export function step(state: State, event: Event, now_ms: number): Step {
+  switch (event.t) {
+    case "sign_in":
+      return {
+        state: { ...state, signing_in: { account: event.account, failure: null } },
+        effects: [{ t: "sign_in", account: event.account }],
+      };
+    case "signed_in": {
+      const { account, device } = event;
+      return {
+        state: { ...state, account, device, signing_in: null, socket: "connecting" },
+        effects: [{ t: "connect" }],
+      };
+    }
+    case "sign_in_failed": {
+      if (state.signing_in === null) return same(state);
+      return { state: { ...state, signing_in: { ...state.signing_in, failure: event.failure } }, effects: [] };
+    }
+    case "socket": {
+      const next = { ...state, socket: event.socket };
+      return event.socket === "elsewhere" ? yieldTo(next) : same(next);
+    }
+    case "take_over":
+      if (state.socket !== "elsewhere") return same(state);
+      return { state: { ...state, socket: "connecting", ended: null }, effects: [{ t: "connect" }] };
+    case "sync":
+      return onSync(state, event.pushes, now_ms);
+    case "push":
+      return onPush(state, event.push, "live", now_ms);
+    case "looked":
+      return onLooked(state, event.call_id, event.view, now_ms);
+    case "dial":
+      return dial(state, event.to, event.media, now_ms);
+    case "home":
+      if (state.call?.problem != null) return state.call.offer === null ? hangUp(state, now_ms) : decline(state, now_ms);
+      return same({ ...state, ended: null });
+    case "ended_over":
+      return same(state.ended?.attempt === event.attempt ? { ...state, ended: null } : state);
+    case "accept":
+      return accept(state, event.camera);
+    case "decline":
+      return decline(state, now_ms);
+    case "hang_up":
+      return hangUp(state, now_ms);
+    case "go_on":
+      return goOn(state);
+    case "placed":
+    case "answered":
+    case "rejoined":
+    case "refused":
+    case "no_media":
+    case "media_up":
+    case "media_down":
+    case "ring_over":
+      return ofAttempt(state, event, now_ms);
+  }
+}
+
+type OfAttempt = Extract<Event, { attempt: number }>;
+
+/** What came of something that was begun earlier. */
+function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
+  const { call } = state;
+  if (call === null || call.attempt !== event.attempt) return late(state, event);
+  switch (event.t) {
+    case "placed":
+      return settleEarly({ ...state, call: { ...call, id: event.place.call_id, lined: true } }, now_ms);
+    case "answered": {
+      const phase = call.phase === "answering" ? "connecting" : call.phase;
+      return { state: { ...state, call: { ...call, phase, offer: null, lined: true } }, effects: ack(call.offer?.id) };
+    }
+    case "rejoined":
+      return same({ ...state, call: { ...call, lined: true } });
+    case "refused": {
+      const { failure } = event;
+      if (failure.code === "glare" && failure.call_id !== null) return glare(state, call, failure.call_id, now_ms);
+      const over = finishRefused(state, failure, now_ms);
+      return takeUpEarly(call, over, now_ms);
+    }
+    case "no_media":
+      return same({ ...state, call: { ...call, problem: event.problem } });
+    case "media_up":
+      return same({
+        ...state,
+        call: { ...call, phase: "connected", connected_at_ms: call.connected_at_ms ?? now_ms },
+      });
+    case "media_down":
+      return same(call.phase === "connected" ? { ...state, call: { ...call, phase: "reconnecting" } } : state);
+    case "ring_over": {
+      if (call.glare !== null && call.phase === "calling") return finish(state, { cause: "failed" }, now_ms);
+      const rings = call.offer !== null && (call.phase === "incoming" || call.problem !== null);
+      return rings ? finish(state, { cause: "missed" }, now_ms) : same(state);
+    }
+    case "ended_over":
+      return same(state);
+  }
+}
+
+/** A call that was given up while the server was being asked is given up there too, now that it has a name. */
+function late(state: State, event: OfAttempt): Step {
+  if (!state.abandoned.includes(event.attempt)) return same(state);
+  if (event.t !== "placed" && event.t !== "answered" && event.t !== "refused") return same(state);
+  const abandoned = state.abandoned.filter((attempt) => attempt !== event.attempt);
+  if (event.t === "refused") return same({ ...state, abandoned });
+  const { call_id } = event.place;
+  return { state: leave({ ...state, abandoned }, call_id), effects: [{ t: "end", call_id }] };
+}
+
+function dial(state: State, to: string, media: Media, now_ms: number): Step {
+  if (state.account === null || state.call !== null) return same(state);
+  const attempt = state.attempts + 1;
+  const call: Call = {
+    attempt,
+    id: null,
+    role: "caller",
+    peer: to,
+    peer_device: null,
+    media,
+    sends: { microphone: true, camera: media === "video" },
+    phase: "calling",
+    revision: 0,
+    started_at_ms: now_ms,
+    connected_at_ms: null,
+    offer: null,
+    lined: false,
+    glare: null,
+    problem: null,
+    early: [],
+  };
+  return {
+    state: { ...state, attempts: attempt, ended: null, call },
+    effects: [{ t: "dial", attempt, to, media, sends: call.sends }],
+  };
+}
+
+function accept(state: State, camera: boolean): Step {
+  const { call } = state;
+  if (call?.offer == null || call.phase !== "incoming") return same(state);
+  const sends = { microphone: true, camera: camera && call.media === "video" };
+  return {
+    state: { ...state, call: { ...call, phase: "answering", sends } },
+    effects: [{ t: "accept", attempt: call.attempt, offer: call.offer, sends }],
+  };
+}
+
+function decline(state: State, now_ms: number): Step {
+  const { call } = state;
+  if (call?.offer == null || (call.phase !== "incoming" && call.problem === null)) return same(state);
+  const over = drop(state, "declined", now_ms);
+  return { ...over, effects: [...over.effects, { t: "reject", call_id: call.offer.call_id, reason: "declined" }] };
+}
+
+function hangUp(state: State, now_ms: number): Step {
+  const { call } = state;
+  if (call === null) return same(state);
+  if (call.phase === "incoming") return decline(state, now_ms);
+  // Whether the server has it, or will have it, is known when it answers.
+  const placing = call.role === "caller" && call.id === null && call.glare === null;
+  const asked = call.problem === null && (placing || call.phase === "answering");
+  const before = asked ? { ...state, abandoned: [...state.abandoned, call.attempt] } : state;
+  const end: Effect[] = call.id === null ? [] : [{ t: "end", call_id: call.id }];
+  if (call.phase === "calling" || call.phase === "ringing") {
+    const over = drop(before, "outgoing", now_ms);
+    return takeUpEarly(call, { ...over, effects: [...over.effects, ...end] }, now_ms);
+  }
+  const over = finish(before, { cause: "hung-up" }, now_ms);
+  return { ...over, effects: [...over.effects, ...end] };
+}
+
+/** The user goes on without what could not be opened: without the camera first, then without the microphone. */
+function goOn(state: State): Step {
+  const { call } = state;
+  if (call?.problem == null) return same(state);
+  const sends = call.problem === "camera" ? { ...call.sends, camera: false } : { microphone: false, camera: false };
+  const next: Call = { ...call, sends, problem: null };
+  const { attempt, media, offer, peer, peer_device } = next;
+  const going: State = { ...state, call: next };
+  if (offer !== null) return { state: going, effects: [{ t: "accept", attempt, offer, sends }] };
+  if (next.id !== null && peer_device !== null) return { state: going, effects: [rejoin(next, next.id, peer_device)] };
+  return { state: going, effects: [{ t: "dial", attempt, to: peer, media, sends }] };
+}
+
+/** The other one's call won over ours. Its offer may be here already; else it comes. */
+function glare(state: State, call: Call, call_id: string, now_ms: number): Step {
+  const waiting: State = { ...state, call: { ...call, glare: call_id, early: [] } };
+  const first: Step = {
+    state: waiting,
+    effects: [
+      { t: "close_line" },
+      { t: "timer", event: { t: "ring_over", attempt: call.attempt }, ms: GLARE_WAIT_MS },
+    ],
+  };
+  return call.early.reduce((so_far, push) => then(so_far, onPush(so_far.state, push, "live", now_ms)), first);
+}
+
+/** What rang while we were dialling, and had to wait for what comes of it. */
+function takeUpEarly(call: Call, over: Step, now_ms: number): Step {
+  const offers = call.early.filter((push) => push.type === "call.offer");
+  return offers.reduce((so_far, push) => then(so_far, onPush(so_far.state, push, "live", now_ms)), over);
+}

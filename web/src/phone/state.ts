@@ -1,0 +1,198 @@
+// What the phone can be, what can happen to it and what it then has done: the types of the state machine.
+// What follows from what is machine.ts and pushes.ts; who does it is phone.ts.
+
+import type { CallPhase, CallRole, Cause, MediaProblem, Screen } from "../phone";
+import type { Failure } from "./causes.ts";
+import type { CallView, Media, Party, Place, Push } from "./wire.ts";
+
+/** What this side sends of itself. */
+export interface Sends {
+  microphone: boolean;
+  camera: boolean;
+}
+
+/** An offer that waits for an answer. It is acknowledged when it was answered or is void: a reload needs it again. */
+export interface Offer {
+  id: string | null;
+  call_id: string;
+  revision: number;
+  from: Party;
+  media: Media;
+  sealed: string;
+  ring_remaining_ms: number;
+}
+
+export interface Call {
+  /** Counts the calls of this tab. What comes of an earlier attempt changes nothing. */
+  attempt: number;
+  /** Null until the server has named it. */
+  id: string | null;
+  role: CallRole;
+  peer: string;
+  /** Which of the peer's devices is in the call, once one is. */
+  peer_device: string | null;
+  media: Media;
+  sends: Sends;
+  phase: CallPhase;
+  /** The newest revision that a push had. Answers do not count: they overtake the pushes that lead to them. */
+  revision: number;
+  started_at_ms: number;
+  /** When media first flowed. */
+  connected_at_ms: number | null;
+  /** Callee: what there is to answer. */
+  offer: Offer | null;
+  /** Does a peer connection belong to it? Not after a reload, until it has rejoined. */
+  lined: boolean;
+  /** The call that won over ours: its offer is to be accepted. */
+  glare: string | null;
+  /** What could not be opened, while the user is asked whether to go on without. */
+  problem: MediaProblem | null;
+  /** Pushes that came before the server's answer named the call, and an offer of the one whom we call. */
+  early: readonly Push[];
+}
+
+export interface Ended {
+  attempt: number;
+  cause: Cause;
+  role: CallRole;
+  peer: string | null;
+  media: Media;
+  /** How long both sides heard each other; null: never. */
+  duration_ms: number | null;
+  /** When the server says that it is worth another try. */
+  again_at_ms: number | null;
+  /** The server's own words, for causes that have no better. */
+  detail: string | null;
+}
+
+/** `elsewhere`: closed with 4409, and not opened again by itself. */
+export type Socket = "off" | "connecting" | "up" | "down" | "elsewhere";
+
+export interface State {
+  account: string | null;
+  device: string | null;
+  signing_in: { account: string; failure: Failure | null } | null;
+  socket: Socket;
+  call: Call | null;
+  ended: Ended | null;
+  attempts: number;
+  /** Signals of calls that are being looked up. */
+  held: readonly Push[];
+  /** Calls being looked up. */
+  looking: readonly string[];
+  /** Calls that this tab wants no more of, newest last. */
+  left: readonly string[];
+  /** Attempts given up before the server had named the call. */
+  abandoned: readonly number[];
+}
+
+export const INITIAL: State = {
+  account: null,
+  device: null,
+  signing_in: null,
+  socket: "off",
+  call: null,
+  ended: null,
+  attempts: 0,
+  held: [],
+  looking: [],
+  left: [],
+  abandoned: [],
+};
+
+export type Event =
+  // The user.
+  | { t: "sign_in"; account: string }
+  | { t: "dial"; to: string; media: Media }
+  | { t: "accept"; camera: boolean }
+  | { t: "decline" }
+  | { t: "hang_up" }
+  | { t: "go_on" }
+  | { t: "home" }
+  | { t: "take_over" }
+  // The server, by request.
+  | { t: "signed_in"; account: string; device: string }
+  | { t: "sign_in_failed"; failure: Failure }
+  | { t: "placed"; attempt: number; place: Place }
+  | { t: "answered"; attempt: number; place: Place }
+  | { t: "rejoined"; attempt: number; place: Place }
+  | { t: "refused"; attempt: number; failure: Failure }
+  | { t: "looked"; call_id: string; view: CallView | null }
+  // The server, by push. `sync` is all that came before `ready`.
+  | { t: "socket"; socket: Socket }
+  | { t: "sync"; pushes: readonly Push[] }
+  | { t: "push"; push: Push }
+  // The media.
+  | { t: "no_media"; attempt: number; problem: MediaProblem }
+  | { t: "media_up"; attempt: number }
+  | { t: "media_down"; attempt: number }
+  // Time.
+  | { t: "ring_over"; attempt: number }
+  | { t: "ended_over"; attempt: number };
+
+export type HistoryKind = "outgoing" | "answered" | "missed" | "declined";
+
+export interface HistoryEntry {
+  call_id: string | null;
+  at_ms: number;
+  peer: string;
+  media: Media;
+  kind: HistoryKind;
+  duration_ms: number | null;
+}
+
+export type Effect =
+  | { t: "sign_in"; account: string }
+  | { t: "connect" }
+  | { t: "dial"; attempt: number; to: string; media: Media; sends: Sends }
+  | { t: "accept"; attempt: number; offer: Offer; sends: Sends }
+  | { t: "rejoin"; attempt: number; call_id: string; peer: Party; media: Media; sends: Sends; polite: boolean }
+  | { t: "apply_answer"; attempt: number; push: Push; device: Party }
+  | { t: "signal"; attempt: number; push: Push }
+  | { t: "restart"; attempt: number }
+  | { t: "close_line" }
+  | { t: "ringing"; call_id: string }
+  | { t: "reject"; call_id: string; reason: "declined" | "busy" }
+  | { t: "end"; call_id: string }
+  | { t: "look"; call_id: string }
+  | { t: "ack"; ids: string[] }
+  | { t: "timer"; event: Event; ms: number }
+  | { t: "remember"; entry: HistoryEntry };
+
+export interface Step {
+  state: State;
+  effects: Effect[];
+}
+
+/** Nothing is to be done. */
+export function same(state: State): Step {
+  return { state, effects: [] };
+}
+
+/** One step after another: the later state, the effects of both. */
+export function then(before: Step, after: Step): Step {
+  return { state: after.state, effects: [...before.effects, ...after.effects] };
+}
+
+/** The pushes are done with: those with an id are acknowledged. */
+export function ack(...ids: (string | null | undefined)[]): Effect[] {
+  const known = ids.filter((id) => id != null);
+  return known.length === 0 ? [] : [{ t: "ack", ids: known }];
+}
+
+/** The screen follows from the state and from nothing else. */
+export function screenOf(state: State): Screen {
+  if (state.account === null) return "sign-in";
+  const { call } = state;
+  if (call === null) return state.ended === null ? "home" : "ended";
+  if (call.problem !== null) return "media";
+  switch (call.phase) {
+    case "calling":
+    case "ringing":
+      return "outgoing";
+    case "incoming":
+      return "incoming";
+    default:
+      return "call";
+  }
+}

@@ -1,0 +1,72 @@
+// What the phone says to people. Pure.
+
+import type { Cause, MediaProblem } from "../phone";
+import type { Failure } from "./causes.ts";
+import type { Ended, HistoryEntry } from "./state.ts";
+
+export interface Words {
+  title: string;
+  text: string;
+}
+
+export function endedWords({ cause, role, peer, duration_ms, detail }: Ended): Words {
+  const who = peer ?? "The other side";
+  const words: Record<Cause, Words> = {
+    declined: { title: "Declined", text: `${who} does not want to talk now.` },
+    busy: { title: "Busy", text: `${who} is in another call.` },
+    "no-answer": { title: "No answer", text: `${who} did not pick up.` },
+    cancelled: { title: "Call cancelled", text: `${who} gave up before you answered.` },
+    missed: { title: "Missed call", text: `${who} called, and nobody answered.` },
+    "answered-elsewhere": { title: "Answered elsewhere", text: "You took this call on another device." },
+    "declined-elsewhere": { title: "Declined elsewhere", text: "You declined this call on another device." },
+    "connection-lost": { title: "Connection lost", text: `The connection to ${who} broke and did not come back.` },
+    "no-devices": { title: `${who} has no phone yet`, text: `Nothing can ring: ${who} has never signed in.` },
+    "hung-up": { title: "Call ended", text: duration_ms === null ? `With ${who}.` : `${span(duration_ms)} with ${who}.` },
+    "call-exists": { title: "Already in a call", text: `You are in a call with ${who} on another device.` },
+    "self-call": { title: "That is you", text: "You cannot call yourself. Enter another name." },
+    "server-away": {
+      title: "Server away",
+      text: role === "caller" ? `The server could not be reached, so ${who} was not called.` : "The server could not be reached.",
+    },
+    refused: { title: "Call refused", text: `${detail ?? "Too many calls at once"}. Wait a little before the next one.` },
+    removed: { title: "Device removed", text: "This phone was removed from your account. Sign in again to use it." },
+    stopped: { title: "Call stopped", text: "The operator ended this call." },
+    elsewhere: { title: "This phone is open in another tab", text: "Calls ring there. Take over to use it here." },
+    failed: { title: "Call failed", text: `${detail ?? "Something went wrong"}.` },
+  };
+  return words[cause];
+}
+
+export function mediaWords(problem: MediaProblem, peer: string): Words {
+  return problem === "camera"
+    ? {
+        title: "No camera",
+        text: `The camera could not be opened: it is missing, in use, or not allowed. ${peer} can still hear you.`,
+      }
+    : {
+        title: "No microphone",
+        text: `The microphone could not be opened: it is missing, in use, or not allowed. You can still listen to ${peer}.`,
+      };
+}
+
+export function failureWords(failure: Failure): string {
+  if (failure.status === 0) return "The server does not answer. Is tandem dev running?";
+  if (failure.status === 429) return "Too many requests. Wait a little, then try again.";
+  return `${failure.title}.`;
+}
+
+export const HISTORY_WORDS: Record<HistoryEntry["kind"], string> = {
+  outgoing: "Outgoing",
+  answered: "Answered",
+  missed: "Missed",
+  declined: "Declined",
+};
+
+/** 0:07, 12:05, 1:02:05. */
+export function span(ms: number): string {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  const two = (n: number): string => String(n).padStart(2, "0");
+  const hours = Math.floor(s / 3600);
+  const minutes = Math.floor(s / 60) % 60;
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(s % 60)}` : `${minutes}:${two(s % 60)}`;
+}
