@@ -9,6 +9,8 @@ export default defineConfig({
     emptyOutDir: true,
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // Two pages: the phone, and the diagnostic call.
+    rollupOptions: { input: ["index.html", "diagnostic.html"] },
   },
   server: {
     host: "127.0.0.1",

@@ -2,13 +2,13 @@
 
 export class NoCamera extends Error {}
 
-export async function openCamera(): Promise<MediaStream> {
+export async function openCamera(wanted: MediaStreamConstraints = { audio: true, video: true }): Promise<MediaStream> {
   // Outside a secure context (plain http to anything but this machine) browsers hide the devices altogether.
   if (!("mediaDevices" in navigator)) {
     throw new NoCamera("This browser gives camera and microphone only to pages from this machine or over HTTPS.");
   }
   try {
-    return await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
+    return await navigator.mediaDevices.getUserMedia(wanted);
   } catch (error) {
     throw new NoCamera(reason(error instanceof DOMException ? error.name : ""));
   }

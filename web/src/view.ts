@@ -163,6 +163,6 @@ function write(id: string, text: string): void {
 
 function element<T extends HTMLElement>(id: string, type: abstract new () => T): T {
   const found = document.getElementById(id);
-  if (!(found instanceof type)) throw new Error(`index.html has no ${type.name} #${id}`);
+  if (!(found instanceof type)) throw new Error(`diagnostic.html has no ${type.name} #${id}`);
   return found;
 }

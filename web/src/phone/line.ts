@@ -47,6 +47,8 @@ export class Line {
   #ice_servers: RTCIceServer[] = [];
   #first: Outstanding | null = null;
   #work: Promise<void> = Promise.resolve();
+  /** The other side is known, so ICE can be restarted with it. */
+  #talks = false;
   #restarting = false;
   #again = false;
 
@@ -63,7 +65,24 @@ export class Line {
   }
 
   /** Places the call. Throws `Refused`. */
-  async dial(to: string): Promise<Place> {
+  dial(to: string): Promise<Place> {
+    return this.#inTurn(() => this.#dial(to));
+  }
+
+  /** Answers. Throws `Refused`. */
+  accept(offer: Offer): Promise<Place> {
+    return this.#inTurn(() => this.#accept(offer));
+  }
+
+  /** Takes the call up again with a new peer connection. Throws `Refused`. */
+  async rejoin(call_id: string, peer: Party): Promise<Place> {
+    const link = this.#link;
+    const place = await this.#inTurn(() => this.#rejoin(link, call_id, peer));
+    void this.#patience(link);
+    return place;
+  }
+
+  async #dial(to: string): Promise<Place> {
     const { api, media } = this.#options;
     const link = this.#link;
     await link.prepare(media, this.#local);
@@ -89,8 +108,7 @@ export class Line {
     }
   }
 
-  /** Answers. Throws `Refused`. */
-  async accept(offer: Offer): Promise<Place> {
+  async #accept(offer: Offer): Promise<Place> {
     const { api } = this.#options;
     const link = this.#link;
     const payload = await this.#open(offer.from, offer.sealed);
@@ -107,19 +125,20 @@ export class Line {
     this.#check();
     const place = await api.accept(offer.call_id, sealed);
     if (this.#ending.signal.aborted) return place;
+    this.#talks = true;
     await this.#gather(link, place.ice_servers, answer);
     link.release();
     return place;
   }
 
-  /** Takes the call up again with a new peer connection. Throws `Refused`. */
-  async rejoin(call_id: string, peer: Party): Promise<Place> {
+  async #rejoin(link: Link, call_id: string, peer: Party): Promise<Place> {
     this.#call_id = call_id;
     const place = await this.#options.api.rejoin(call_id, this.#ending.signal);
     this.#ice_servers = place.ice_servers;
     this.#peer = await this.#device(peer);
-    await this.#link.prepare(this.#options.media, this.#local);
-    await this.#offer(this.#link);
+    this.#talks = true;
+    await link.prepare(this.#options.media, this.#local);
+    await this.#offer(link);
     return place;
   }
 
@@ -127,6 +146,7 @@ export class Line {
   applyAnswer(push: Push, from: Party): Promise<void> {
     return this.#queue(async () => {
       this.#peer = await this.#device(from);
+      this.#talks = true;
       if (push.sealed !== undefined) await this.#hear(await this.#open(from, push.sealed));
       this.#link.release();
     });
@@ -150,7 +170,7 @@ export class Line {
 
   /** ICE anew, with a fresh ticket; `how` says whether the server must hear first that this device is back. */
   async restart(how: "ticket" | "rejoin"): Promise<void> {
-    if (this.#peer === null || this.#negotiation.theirs === null) return;
+    if (!this.#talks) return;
     if (this.#restarting) {
       this.#again = true;
       return;
@@ -205,7 +225,7 @@ export class Line {
     link.servers(this.#ice_servers);
     const ours = this.#negotiation.offering();
     const fresh = ours.to === null;
-    const offer = await pc.createOffer({ iceRestart: !fresh });
+    const offer = await pc.createOffer({ iceRestart: true });
     const head = { v: 1, t: "restart-offer", pc: this.#negotiation.mine, to: ours.to, n: ours.n, fresh } as const;
     await this.#say({ ...head, sdp: offer.sdp ?? "", sends: this.#sends });
     if (!this.#negotiation.stands(ours) || link !== this.#link) return;
@@ -244,6 +264,7 @@ export class Line {
     events.log("offer", verdict);
     if (verdict === "ignore") return;
     if (verdict === "offer_fresh" || verdict === "answer_anew") {
+      events.down();
       this.#link.close();
       this.#negotiation = new Negotiation(crypto.randomUUID(), polite);
       this.#link = this.#newLink();
@@ -341,15 +362,25 @@ export class Line {
     return found;
   }
 
-  /** One description at a time: an error in one ends it, not the call. */
-  #queue(work: () => Promise<void>): Promise<void> {
-    const done = this.#work.then(async () => {
-      if (!this.#ending.signal.aborted) await work();
-    });
-    this.#work = done.catch((error: unknown) => {
+  /** An error in what the other side said ends that negotiation, not the call. */
+  async #queue(work: () => Promise<void>): Promise<void> {
+    try {
+      await this.#inTurn(async () => {
+        if (!this.#ending.signal.aborted) await work();
+      });
+    } catch (error) {
       this.#options.events.log("negotiation", error instanceof Error ? error.message : "failed");
-    });
-    return this.#work;
+    }
+  }
+
+  /** One description at a time, in the order in which they came. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#work.then(work);
+    this.#work = done.then(
+      () => undefined,
+      () => undefined,
+    );
+    return done;
   }
 
   #check(): void {

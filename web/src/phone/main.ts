@@ -1,0 +1,87 @@
+// Table of contents of the phone: joins the machine's shell, the view, the ring tone and the figures, and offers
+// `window.phone`.
+
+import { nowMs } from "../clock.ts";
+import { PageProbe, snapshotOf } from "../probe.ts";
+import type { Snapshot } from "../tandem";
+import { QUALITY_INTERVAL_MS } from "./limits.ts";
+import { Phone } from "./phone.ts";
+import { type Quality, quality } from "./quality.ts";
+import { screenOf } from "./state.ts";
+import { RingTone } from "./tone.ts";
+import { View } from "./view/view.ts";
+
+const ACCOUNT = "tandem.phone.account";
+const query = new URLSearchParams(location.search);
+const root = document.getElementById("phone");
+if (root === null) throw new Error("index.html has no #phone");
+
+let measured: Quality | null = null;
+let before: { pc: RTCPeerConnection; snapshot: Snapshot } | null = null;
+
+const tone = new RingTone(document);
+const phone = new Phone({
+  changed: show,
+  peerConnection: (pc) => {
+    measured = null;
+    if (pc === null) probe.stop();
+    else if (query.has("probe")) probe.start(pc, document.createElement("video"));
+  },
+});
+const probe = new PageProbe(() => ({ call_id: phone.state.call?.id ?? null, leg: null, events: [] }));
+const view = new View(root, {
+  happen: (event) => phone.happen(event),
+  mute: (on) => phone.mute(on),
+  camera: (on) => void phone.camera(on),
+  alwaysRelay: (on) => {
+    phone.always_relay = on;
+  },
+  signOut: () => {
+    sessionStorage.removeItem(ACCOUNT);
+    location.assign("/");
+  },
+});
+
+window.phone = {
+  state: () => phone.snapshot(),
+  pc: () => phone.pc,
+  events: () => phone.events.items,
+  get config() {
+    return phone.config;
+  },
+  probe,
+};
+
+function show(): void {
+  const { state, streams, history, always_relay } = phone;
+  if (state.account !== null) sessionStorage.setItem(ACCOUNT, state.account);
+  tone.set(screenOf(state) === "incoming");
+  view.show({ state, streams, history, always_relay, quality: measured, now_ms: nowMs() });
+}
+
+/** Renews timer and figures for as long as the page is open. */
+async function renew(): Promise<void> {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, QUALITY_INTERVAL_MS));
+    const { pc } = phone;
+    if (pc === undefined) {
+      measured = null;
+      before = null;
+    } else {
+      const snapshot = await snapshotOf(pc);
+      measured = quality(before?.pc === pc ? before.snapshot : null, snapshot);
+      before = { pc, snapshot };
+    }
+    show();
+  }
+}
+
+window.addEventListener("online", () => phone.networkChanged());
+if ("connection" in navigator && navigator.connection instanceof EventTarget) {
+  navigator.connection.addEventListener("change", () => phone.networkChanged());
+}
+
+show();
+const account = query.get("as") ?? sessionStorage.getItem(ACCOUNT);
+if (account !== null && account !== "") phone.happen({ t: "sign_in", account });
+void renew();

@@ -1,0 +1,333 @@
+// Runs the machine: takes what happens, does what it asks, and tells the view. It decides nothing about calls itself.
+
+import { openCamera } from "../camera.ts";
+import { Capped } from "../capped.ts";
+import { nowMs } from "../clock.ts";
+import type { PhoneConfig, PhoneEvent, PhoneSnapshot } from "../phone";
+import { claimByLock } from "../session.ts";
+import { Api, fetchConfig } from "./api.ts";
+import { History } from "./history.ts";
+import { deviceOf } from "./identity.ts";
+import { EVENTS_MAX } from "./limits.ts";
+import { Line } from "./line.ts";
+import { step } from "./machine.ts";
+import { failureOf } from "./requests.ts";
+import { ClearSealing } from "./sealing.ts";
+import { Socket } from "./socket.ts";
+import { type Effect, type Event, type HistoryEntry, INITIAL, type Sends, type State, screenOf } from "./state.ts";
+import type { Media, Place } from "./wire.ts";
+
+export interface PhoneListener {
+  /** The state, or something of what is shown with it, has changed. */
+  changed(): void;
+  peerConnection(pc: RTCPeerConnection | null): void;
+}
+
+/** What of a call is shown besides the state. */
+export interface Streams {
+  local: MediaStream | null;
+  remote: MediaStream | null;
+  /** What this side sends now. */
+  sends: Sends;
+  peer_sends: Sends;
+}
+
+const NOTHING: Streams = {
+  local: null,
+  remote: null,
+  sends: { microphone: false, camera: false },
+  peer_sends: { microphone: true, camera: true },
+};
+
+const ALWAYS_RELAY = "tandem.phone.always_relay";
+const request: typeof fetch = (url, init) => fetch(url, init);
+
+export class Phone {
+  state: State = INITIAL;
+  streams: Streams = NOTHING;
+  config: PhoneConfig | undefined;
+  readonly events = new Capped<PhoneEvent>(EVENTS_MAX);
+  readonly #listener: PhoneListener;
+  #api: Api | null = null;
+  #socket: Socket | null = null;
+  #history: History | null = null;
+  #line: { attempt: number; line: Line } | null = null;
+  /** Grows whenever a line is closed, so that a camera that opens late is shut again. */
+  #lines = 0;
+
+  constructor(listener: PhoneListener) {
+    this.#listener = listener;
+  }
+
+  get pc(): RTCPeerConnection | undefined {
+    return this.#line?.line.pc;
+  }
+
+  get history(): readonly HistoryEntry[] {
+    return this.#history?.entries ?? [];
+  }
+
+  get always_relay(): boolean {
+    return localStorage.getItem(ALWAYS_RELAY) !== "off";
+  }
+
+  set always_relay(on: boolean) {
+    localStorage.setItem(ALWAYS_RELAY, on ? "on" : "off");
+    this.#listener.changed();
+  }
+
+  snapshot(): PhoneSnapshot {
+    const { account, device, call, ended, socket } = this.state;
+    return {
+      screen: screenOf(this.state),
+      account,
+      device,
+      connected: socket === "up",
+      ...(call !== null && { call: { id: call.id, peer: call.peer, phase: call.phase, role: call.role } }),
+      ...(ended !== null && { ended: ended.cause }),
+    };
+  }
+
+  happen(event: Event): void {
+    const before = screenOf(this.state);
+    const { state, effects } = step(this.state, event, nowMs());
+    this.state = state;
+    const detail = event.t === "push" ? event.push.type : event.t === "socket" ? event.socket : "";
+    this.#log(event.t, detail);
+    if (screenOf(state) !== before) this.#log("screen", screenOf(state));
+    for (const effect of effects) this.#do(effect);
+    this.#listener.changed();
+  }
+
+  /** The network changed, or is back. */
+  networkChanged(): void {
+    this.#log("network", navigator.onLine ? "online" : "offline");
+    this.#socket?.hurry();
+    void this.#line?.line.restart("ticket");
+  }
+
+  mute(on: boolean): void {
+    const { local, sends } = this.streams;
+    for (const track of local?.getAudioTracks() ?? []) track.enabled = !on;
+    void this.#send(local ?? new MediaStream(), { ...sends, microphone: !on });
+  }
+
+  /** The camera is let go of when it is off, so that its light goes out. */
+  async camera(on: boolean): Promise<void> {
+    const { local, sends } = this.streams;
+    const mine = this.#lines;
+    for (const track of local?.getVideoTracks() ?? []) track.stop();
+    const tracks = local?.getAudioTracks() ?? [];
+    if (on) {
+      try {
+        tracks.push(...(await openCamera({ video: true })).getVideoTracks());
+      } catch {
+        return this.#log("camera", "cannot be opened");
+      }
+    }
+    if (mine === this.#lines) await this.#send(new MediaStream(tracks), { ...sends, camera: on });
+    else for (const track of tracks) track.stop();
+  }
+
+  async #send(local: MediaStream, sends: Sends): Promise<void> {
+    this.#show({ local, sends });
+    await this.#line?.line.send(local, sends).catch((error: unknown) => this.#log("media", failureOf(error).title));
+  }
+
+  #do(effect: Effect): void {
+    this.#log("do", effect.t);
+    switch (effect.t) {
+      case "sign_in":
+        return void this.#signIn(effect.account);
+      case "connect":
+        return this.#socket?.connect();
+      case "dial": {
+        const { attempt, to, media, sends } = effect;
+        return void this.#begin(attempt, media, sends, false, "placed", (line) => line.dial(to));
+      }
+      case "accept": {
+        const { attempt, offer, sends } = effect;
+        return void this.#begin(attempt, offer.media, sends, true, "answered", (line) => line.accept(offer));
+      }
+      case "rejoin": {
+        const { attempt, call_id, peer, media, sends, polite } = effect;
+        return void this.#begin(attempt, media, sends, polite, "rejoined", (line) => line.rejoin(call_id, peer));
+      }
+      case "apply_answer":
+        return void this.#hear(effect.attempt, effect.push.id, (line) => line.applyAnswer(effect.push, effect.device));
+      case "signal":
+        return void this.#hear(effect.attempt, effect.push.id, (line) => line.signal(effect.push));
+      case "restart":
+        if (this.#line?.attempt === effect.attempt) void this.#line.line.restart("rejoin");
+        return;
+      case "close_line":
+        return this.#closeLine();
+      case "ringing":
+        return this.#tell(effect.t, this.#api?.ringing(effect.call_id));
+      case "reject":
+        return this.#tell(effect.t, this.#api?.reject(effect.call_id, effect.reason));
+      case "end":
+        return this.#tell(effect.t, this.#api?.end(effect.call_id));
+      case "look":
+        return void this.#look(effect.call_id);
+      case "ack":
+        return this.#socket?.ack(effect.ids);
+      case "timer":
+        setTimeout(() => this.happen(effect.event), effect.ms);
+        return;
+      case "remember":
+        return this.#history?.add(effect.entry);
+    }
+  }
+
+  async #signIn(account: string): Promise<void> {
+    try {
+      this.config ??= await fetchConfig(request);
+      const uuid = (): string => crypto.randomUUID();
+      const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+      const around = { storage: sessionStorage, subtle: crypto.subtle, uuid, claim: claimByLock, pause };
+      const { device, registration } = await deviceOf(account, around);
+      const api = new Api(this.config, account, device, request, Math.random);
+      await api.register(registration);
+      this.#api = api;
+      this.#history = new History(sessionStorage, account);
+      this.#socket = this.#newSocket(api, this.config.connect);
+      this.happen({ t: "signed_in", account, device });
+    } catch (error) {
+      this.happen({ t: "sign_in_failed", failure: failureOf(error) });
+    }
+  }
+
+  #newSocket(api: Api, url: string): Socket {
+    const open = (to: string, protocols: string[]): WebSocket => new WebSocket(to, protocols);
+    return new Socket(
+      { url, token: (anew) => api.token(anew), random: Math.random, open },
+      {
+        connecting: () => this.happen({ t: "socket", socket: "connecting" }),
+        sync: (pushes) => this.happen({ t: "sync", pushes }),
+        push: (push) => this.happen({ t: "push", push }),
+        down: (code) => {
+          this.#log("close", String(code));
+          this.happen({ t: "socket", socket: "down" });
+        },
+        elsewhere: () => this.happen({ t: "socket", socket: "elsewhere" }),
+      },
+    );
+  }
+
+  /** Opens what is to be sent, then does the first thing of a call; what came of it happens to the machine. */
+  async #begin(
+    attempt: number,
+    media: Media,
+    sends: Sends,
+    polite: boolean,
+    done: "placed" | "answered" | "rejoined",
+    first: (line: Line) => Promise<Place>,
+  ): Promise<void> {
+    const api = this.#api;
+    if (api === null) return;
+    this.#closeLine();
+    const mine = this.#lines;
+    // There before its camera is open: what the other side says meanwhile waits for it.
+    const opened = openMedia(sends);
+    const signals: Promise<Line | null> = opened.then(
+      (local) => (mine === this.#lines ? this.#newLine(api, attempt, media, sends, polite, local) : null),
+      () => null,
+    );
+    this.#opening = { attempt, line: signals };
+    let local: MediaStream;
+    try {
+      local = await opened;
+    } catch {
+      const problem = sends.camera ? "camera" : "microphone";
+      return this.happen({ t: "no_media", attempt, problem });
+    }
+    try {
+      const line = await signals;
+      if (line === null) {
+        for (const track of local.getTracks()) track.stop();
+        throw new Error("given up");
+      }
+      const place = await first(line);
+      this.happen({ t: done, attempt, place });
+    } catch (error) {
+      this.happen({ t: "refused", attempt, failure: failureOf(error) });
+    }
+  }
+
+  #opening: { attempt: number; line: Promise<Line | null> } | null = null;
+
+  #newLine(api: Api, attempt: number, media: Media, sends: Sends, polite: boolean, local: MediaStream): Line {
+    const policy = this.always_relay ? "relay" : "all";
+    this.#show({ local, sends });
+    const line = new Line({
+      api,
+      sealing: new ClearSealing(),
+      policy,
+      local,
+      sends,
+      media,
+      polite,
+      events: {
+        up: () => this.happen({ t: "media_up", attempt }),
+        down: () => this.happen({ t: "media_down", attempt }),
+        remote: (remote) => this.#show({ remote }),
+        peerSends: (peer_sends) => this.#show({ peer_sends }),
+        peerConnection: (pc) => this.#listener.peerConnection(pc),
+        log: (name, detail) => this.#log(name, detail),
+      },
+    });
+    this.#line = { attempt, line };
+    return line;
+  }
+
+  /** Hands something to the line of the call, once it is there; then it is acknowledged. */
+  async #hear(attempt: number, id: string | undefined, what: (line: Line) => Promise<void>): Promise<void> {
+    const line = this.#opening?.attempt === attempt ? await this.#opening.line : null;
+    if (line !== null) await what(line);
+    if (id !== undefined) this.#socket?.ack([id]);
+  }
+
+  #closeLine(): void {
+    this.#lines += 1;
+    this.#line?.line.close();
+    this.#line = null;
+    this.#opening = null;
+    this.streams = NOTHING;
+    this.#listener.peerConnection(null);
+  }
+
+  /** Asks until the server answers: a call must not hang in between. */
+  async #look(call_id: string): Promise<void> {
+    for (;;) {
+      try {
+        const view = (await this.#api?.look(call_id)) ?? null;
+        return this.happen({ t: "looked", call_id, view });
+      } catch (error) {
+        const { status } = failureOf(error);
+        if (status !== 0 && status !== 429 && status < 500) return this.happen({ t: "looked", call_id, view: null });
+      }
+    }
+  }
+
+  /** What needs no answer: if it is refused, the call has moved on, and a push says how. */
+  #tell(name: string, asked: Promise<void> | undefined): void {
+    asked?.catch((error: unknown) => this.#log(name, `refused: ${failureOf(error).code}`));
+  }
+
+  #show(shown: Partial<Streams>): void {
+    this.streams = { ...this.streams, ...shown };
+    this.#listener.changed();
+  }
+
+  #log(name: string, detail: string): void {
+    this.events.push({ at: nowMs(), name, detail });
+  }
+}
+
+/** A stream with what is wanted; an empty one when nothing is. */
+async function openMedia({ microphone, camera }: Sends): Promise<MediaStream> {
+  if (!microphone && !camera) return new MediaStream();
+  return openCamera({ audio: microphone, video: camera });
+}
+

@@ -1,0 +1,38 @@
+// Why a call is over, or why there was none.
+
+import { endedWords } from "../words.ts";
+import { button, h, write } from "./dom.ts";
+import type { MakeScreen } from "./screen.ts";
+
+/** Where calling again makes sense. */
+const AGAIN: ReadonlySet<string> = new Set(["no-answer", "busy", "connection-lost", "server-away", "refused", "failed"]);
+
+export const ended: MakeScreen = (model, { happen }) => {
+  const over = model.state.ended;
+  const cause = over?.cause ?? "failed";
+  const words = over === null ? { title: "", text: "" } : endedWords(over);
+  const back = button("home", "Back", "wide", () => happen({ t: "home" }));
+  const take = button("take-over", "Take over", "primary wide", () => happen({ t: "take_over" }));
+  const again = button("call-again", "Call again", "primary wide", () => {
+    if (over?.peer != null) happen({ t: "dial", to: over.peer, media: over.media });
+  });
+  const wait = h("p", { class: "lead", "data-testid": "retry-after" });
+  take.hidden = cause !== "elsewhere";
+  again.hidden = over?.role !== "caller" || !AGAIN.has(cause) || cause === "elsewhere";
+  return {
+    root: h(
+      "main",
+      { class: "stage", "data-cause": cause },
+      h("div", { class: "who", role: "alert" }, h("h1", {}, words.title), h("p", { class: "lead" }, words.text)),
+      wait,
+      h("div", { class: "stack" }, take, again, back),
+    ),
+    first: take.hidden ? back : take,
+    update({ now_ms }) {
+      const left_ms = over?.again_at_ms == null ? 0 : over.again_at_ms - now_ms;
+      wait.hidden = left_ms <= 0;
+      write(wait, `Try again in ${Math.ceil(left_ms / 1000)} s.`);
+      again.disabled = left_ms > 0;
+    },
+  };
+};

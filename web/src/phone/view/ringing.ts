@@ -1,0 +1,69 @@
+// A call that is not yet one: outgoing, incoming, and the question what to do without camera or microphone.
+
+import { mediaWords } from "../words.ts";
+import { avatar, button, h, write } from "./dom.ts";
+import type { MakeScreen } from "./screen.ts";
+
+export const outgoing: MakeScreen = (model, { happen }) => {
+  const peer = model.state.call?.peer ?? "";
+  const status = h("p", { class: "lead", role: "status", "data-testid": "status" });
+  const cancel = button("cancel", "Cancel", "danger round", () => happen({ t: "hang_up" }));
+  return {
+    root: h(
+      "main",
+      { class: "stage" },
+      h("div", { class: "who" }, h("div", { class: "pulse" }, avatar(peer)), h("h1", {}, peer), status),
+      h("div", { class: "bar" }, cancel),
+    ),
+    first: cancel,
+    update({ state: { call, socket } }) {
+      const text = call?.phase === "ringing" ? "Ringing…" : "Calling…";
+      write(status, socket === "up" ? text : `${text} Reconnecting to the server.`);
+    },
+  };
+};
+
+export const incoming: MakeScreen = (model, { happen }) => {
+  const call = model.state.call;
+  const peer = call?.peer ?? "";
+  const video = call?.media === "video";
+  const accept = button("accept", "Accept", "good round", () => happen({ t: "accept", camera: true }));
+  const quiet = button("accept-audio", "Accept without camera", "round", () => happen({ t: "accept", camera: false }));
+  const decline = button("decline", "Decline", "danger round", () => happen({ t: "decline" }));
+  quiet.hidden = !video;
+  return {
+    root: h(
+      "main",
+      { class: "stage" },
+      h(
+        "div",
+        { class: "who", role: "alert" },
+        h("div", { class: "pulse" }, avatar(peer)),
+        h("h1", {}, peer),
+        h("p", { class: "lead", "data-testid": "status" }, video ? "Incoming video call" : "Incoming audio call"),
+      ),
+      h("div", { class: "bar" }, decline, quiet, accept),
+    ),
+    first: accept,
+    update: () => undefined,
+  };
+};
+
+export const media: MakeScreen = (model, { happen }) => {
+  const { call } = model.state;
+  const problem = call?.problem ?? "camera";
+  const words = mediaWords(problem, call?.peer ?? "");
+  const text = problem === "camera" ? "Go on with audio only" : "Go on, listen only";
+  const go = button("go-on", text, "primary wide", () => happen({ t: "go_on" }));
+  const back = button("home", call?.offer == null ? "Give up" : "Decline", "wide", () => happen({ t: "home" }));
+  return {
+    root: h(
+      "main",
+      { class: "stage", "data-cause": problem },
+      h("div", { class: "who", role: "alert" }, h("h1", {}, words.title), h("p", { class: "lead" }, words.text)),
+      h("div", { class: "stack" }, go, back),
+    ),
+    first: go,
+    update: () => undefined,
+  };
+};
