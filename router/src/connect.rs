@@ -101,7 +101,9 @@ fn admit(door: &Door, place: Option<&Place>, headers: &HeaderMap) -> Result<Clai
         let problem = refuse(NotLetIn::TooOften, StatusCode::TOO_MANY_REQUESTS, "rate_limited", title);
         return Err(problem.retry_after_ms(retry_after_ms));
     }
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    // Of two, what stands before us may have looked at the other one.
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let header = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
     let header = header.and_then(|value| value.split_once(' '));
     let header = header.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token);
     let token = header.or_else(|| offered(headers).find_map(|protocol| protocol.strip_prefix(BEARER)));

@@ -38,6 +38,7 @@ pub(crate) struct Gates {
     lookups_per_source: Limiter,
     signals_per_device: Limiter,
     registrations_per_account: Limiter,
+    removals_per_device: Limiter,
     bad_tokens_per_source: Limiter,
 }
 
@@ -52,6 +53,7 @@ impl Gates {
             lookups_per_source: Limiter::new(policy.lookups_per_source),
             signals_per_device: Limiter::new(policy.signals_per_device),
             registrations_per_account: Limiter::new(policy.registrations_per_account),
+            removals_per_device: Limiter::new(policy.removals_per_device),
             bad_tokens_per_source: Limiter::new(policy.bad_tokens_per_source),
         }
     }
@@ -87,8 +89,8 @@ pub(crate) struct Api {
     pub(crate) ids: crate::ids::CallIds,
 }
 
-/// The routes. Pages of `origins` may read what they answer.
-pub(crate) fn router(api: Arc<Api>, origins: &[HeaderValue]) -> Router {
+/// The routes.
+pub(crate) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new()
         .route("/v1/devices/{device}", put(devices::register).delete(devices::remove))
         .route("/v1/accounts/{account}/devices", get(devices::list))
@@ -109,10 +111,11 @@ pub(crate) fn router(api: Arc<Api>, origins: &[HeaderValue]) -> Router {
     if api.dev.is_some() {
         router = router.route("/v1/dev/tokens", post(dev::mint));
     }
-    router.layer(cors(origins)).with_state(api)
+    router.with_state(api)
 }
 
-fn cors(origins: &[HeaderValue]) -> CorsLayer {
+/// Lets pages of `origins` read what is answered, errors too.
+pub(crate) fn cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins.iter().cloned()))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])

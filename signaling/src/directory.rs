@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tandem_wire::party::{AccountId, DeviceId, Party};
+use tandem_wire::units::Wall;
 
 /// Who holds a device's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub struct DeviceRecord {
     pub custody: Custody,
     /// How to wake it. Told to nobody.
     pub push_token: Option<String>,
+    /// When it was registered last, in wall milliseconds.
+    pub registered: Wall,
 }
 
 impl std::fmt::Debug for DeviceRecord {
@@ -108,11 +111,11 @@ pub trait Directory: Send + Sync {
     /// [`DirectoryError`].
     async fn put(&self, party: &Party, device: DeviceRecord) -> Result<Devices, DirectoryError>;
 
-    /// Removes a device; `false` if it was not there.
+    /// Removes a device that was not registered anew after `at`; `false` if there was none.
     ///
     /// # Errors
     /// [`DirectoryError::Away`].
-    async fn remove(&self, party: &Party) -> Result<bool, DirectoryError>;
+    async fn remove(&self, party: &Party, at: Wall) -> Result<bool, DirectoryError>;
 
     /// The devices of an account.
     ///

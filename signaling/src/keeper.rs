@@ -121,8 +121,17 @@ impl Keeper {
         }
     }
 
-    /// Takes a removed device out of what it is in.
+    /// Takes a removed device out of what it is in, and out of the directory, if whoever removed it did not come so far.
     fn remove(&mut self, party: Party) {
+        if let Some(at) = self.node.live.removed_at(&party) {
+            let (node, party) = (Arc::clone(&self.node), party.clone());
+            self.tasks.spawn(async move {
+                if let Err(error) = node.directory.remove(&party, at).await {
+                    complain(&error.into());
+                }
+                Dealt::Other
+            });
+        }
         let kept = self.node.live.kept_for(&party);
         if !kept.is_empty() {
             let node = Arc::clone(&self.node);

@@ -23,6 +23,7 @@ use tandem_wire::id::PopId;
 use tandem_wire::redact::Secret;
 use tandem_wire::ticket::TicketKey;
 use tokio::sync::watch;
+use tower_http::cors::CorsLayer;
 
 pub use api::{DevTokens, RelayPoint, openapi};
 use directory::Directory;
@@ -60,6 +61,7 @@ pub enum StartError {
 /// A running node. Dropping it ends what it does by itself.
 pub struct Signaling {
     router: Router,
+    cors: CorsLayer,
     caught_up: watch::Receiver<bool>,
     keeper: tokio::task::JoinHandle<()>,
 }
@@ -89,12 +91,18 @@ impl Signaling {
         let keeper = tokio::spawn(keeper::keep(Arc::clone(&node), sender));
         let gates = api::Gates::new(policy);
         let api = api::Api { node, gates, tokens, tickets, relays, dev, ids };
-        Ok(Self { router: api::router(Arc::new(api), &origins), caught_up, keeper })
+        Ok(Self { router: api::router(Arc::new(api)), cors: api::cors(&origins), caught_up, keeper })
     }
 
     /// The routes.
     pub fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// What goes around everything that is served: pages of the configured origins may read it, errors too.
+    #[must_use]
+    pub fn cors(&self) -> CorsLayer {
+        self.cors.clone()
     }
 
     /// Waits until the store has been seen as a whole: before that a removed device's token could pass for good.

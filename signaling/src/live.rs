@@ -13,14 +13,20 @@ use tandem_wire::party::{AccountId, DeviceKey, Party};
 use tandem_wire::units::Wall;
 
 use crate::limits;
+use crate::policy::Policy;
+use crate::refused::Refused;
 
 #[derive(Debug, Default)]
 struct Seen {
-    calls: HashMap<CallId, Call>,
+    calls: HashMap<CallId, (Revision, Call)>,
     /// Live calls by the account that placed them, and ringing ones by the account that they ring at.
     placed: HashMap<AccountId, usize>,
     ringing: HashMap<AccountId, usize>,
     live: usize,
+    /// Calls that are being placed and are not seen yet, in all, by account and by callee.
+    placing: usize,
+    placing_by: HashMap<AccountId, usize>,
+    placing_at: HashMap<AccountId, usize>,
     /// Calls that concern a device, ended ones too.
     by_device: HashMap<DeviceKey, BTreeSet<CallId>>,
     removals: HashMap<DeviceKey, Removal>,
@@ -52,7 +58,8 @@ impl Live {
     pub(crate) fn replace(&self, listing: &Listing) -> Vec<Change> {
         let before: BTreeSet<CallId> = self.with(|seen| {
             let before = seen.calls.keys().copied().collect();
-            *seen = Seen::default();
+            let Seen { placing, placing_by, placing_at, .. } = std::mem::take(seen);
+            *seen = Seen { placing, placing_by, placing_at, ..Seen::default() };
             before
         });
         let mut changes: Vec<_> = listing.entries.iter().filter_map(|entry| self.put(entry)).collect();
@@ -67,14 +74,7 @@ impl Live {
         match entry.key {
             Key::Call(id) => {
                 let call = Call::from_json(&entry.value).map_err(unreadable).ok()?;
-                self.with(|seen| {
-                    seen.forget(id);
-                    seen.count(&call, 1);
-                    for party in call.parties() {
-                        seen.by_device.entry(party.key()).or_default().insert(id);
-                    }
-                    seen.calls.insert(id, call.clone());
-                });
+                self.note(id, entry.revision, &call);
                 Some(Change::Call(call))
             }
             Key::Blob(..) => {
@@ -96,6 +96,51 @@ impl Live {
             }
             Key::Attachment(..) | Key::Pair(..) => None,
         }
+    }
+
+    /// Takes in a call as it is at a revision: this node wrote it, or was told of it.
+    pub(crate) fn note(&self, id: CallId, revision: Revision, call: &Call) {
+        self.with(|seen| {
+            if seen.calls.get(&id).is_some_and(|(known, _)| *known > revision) {
+                return;
+            }
+            seen.forget(id);
+            seen.count(call, 1);
+            for party in call.parties() {
+                seen.by_device.entry(party.key()).or_default().insert(id);
+            }
+            seen.calls.insert(id, (revision, call.clone()));
+        });
+    }
+
+    /// Takes a place for one more call of `account` to `callee`, if there is one. It is counted as a call until it is given
+    /// back: many that are placed at once do not all find the same place free.
+    pub(crate) fn reserve(&self, account: &AccountId, callee: &AccountId, policy: &Policy) -> Result<(), Refused> {
+        self.with(|seen| {
+            let of = |counts: &HashMap<AccountId, usize>, account| counts.get(account).copied().unwrap_or_default();
+            if seen.live + seen.placing >= policy.live_calls {
+                return Err(Refused::Overloaded);
+            }
+            if of(&seen.placed, account) + of(&seen.placing_by, account) >= policy.live_calls_per_account {
+                return Err(Refused::CallQuota);
+            }
+            if of(&seen.ringing, callee) + of(&seen.placing_at, callee) >= policy.live_rings_per_account {
+                return Err(Refused::RingQuota);
+            }
+            seen.placing += 1;
+            add(&mut seen.placing_by, account, 1);
+            add(&mut seen.placing_at, callee, 1);
+            Ok(())
+        })
+    }
+
+    /// Gives it back: the call is seen by now, or was not placed.
+    pub(crate) fn release(&self, account: &AccountId, callee: &AccountId) {
+        self.with(|seen| {
+            seen.placing = seen.placing.saturating_sub(1);
+            add(&mut seen.placing_by, account, -1);
+            add(&mut seen.placing_at, callee, -1);
+        });
     }
 
     /// Takes in that a record is gone.
@@ -127,23 +172,22 @@ impl Live {
         self.with(|seen| seen.live)
     }
 
-    /// Live calls in all, those that `account` has placed.
-    pub(crate) fn placed_by(&self, account: &AccountId) -> (usize, usize) {
-        self.with(|seen| (seen.live, seen.placed.get(account).copied().unwrap_or_default()))
-    }
-
-    /// Calls that ring at `account`.
-    pub(crate) fn ringing_at(&self, account: &AccountId) -> usize {
-        self.with(|seen| seen.ringing.get(account).copied().unwrap_or_default())
-    }
-
     /// The calls that concern a device and have not ended.
     pub(crate) fn calls_of(&self, party: &Party) -> Vec<CallId> {
         let device = party.key();
         self.with(|seen| {
             let calls = seen.by_device.get(&device).into_iter().flatten();
-            calls.filter(|id| seen.calls.get(id).is_some_and(|call| call.phase() != Phase::Ended)).copied().collect()
+            calls
+                .filter(|id| seen.calls.get(id).is_some_and(|(_, call)| call.phase() != Phase::Ended))
+                .copied()
+                .collect()
         })
+    }
+
+    /// When a device was removed.
+    pub(crate) fn removed_at(&self, party: &Party) -> Option<Wall> {
+        let device = party.key();
+        self.with(|seen| seen.removals.get(&device).map(|removal| removal.at))
     }
 
     /// The devices of a live call that were removed after it was placed.
@@ -177,7 +221,7 @@ impl Live {
 
 impl Seen {
     fn forget(&mut self, id: CallId) {
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some((_, call)) = self.calls.remove(&id) else { return };
         self.count(&call, -1);
         for party in call.parties() {
             let device = party.key();

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use tandem_core::topology::{Blob, BlobKind, Call, CallCommand, Phase, Placed, Refusal, Removal};
-use tandem_state_client::{Change, Command, Key, Op, Revision, Store, StoreError};
+use tandem_state_client::{Change, Command, Entry, Key, Op, Revision, Store, StoreError};
 use tandem_telemetry::metric::signaling::CONTENDED;
 use tandem_wire::id::{CallId, PopId};
 use tandem_wire::party::{DeviceKey, PairKey, Party};
+use tandem_wire::units::Wall;
 
 use crate::directory::Directory;
 use crate::limits;
@@ -144,7 +145,10 @@ impl Node {
                 }
             }
             match self.store.commit(Command { ops: writes.0 }).await {
-                Ok(revision) => return Ok(Standing { call, revision }),
+                Ok(revision) => {
+                    self.live.note(id, revision, &call);
+                    return Ok(Standing { call, revision });
+                }
                 Err(StoreError::Stale { key: Key::Pair(_, pair) }) => {
                     pair_revision = self.vacant(pair, &caller).await?;
                 }
@@ -313,15 +317,22 @@ impl Node {
         Ok(())
     }
 
-    /// Writes down that a device was removed: from here on its tokens are void.
-    pub(crate) async fn write_removal(&self, party: &Party) -> Result<(), Refused> {
+    /// Writes down that a device was removed: from here on its tokens are void. Gives the moment of it.
+    pub(crate) async fn write_removal(&self, party: &Party) -> Result<Wall, Refused> {
         let key = Key::Removal(self.pop, party.key());
         for _ in 0..limits::DECISIONS {
             let based_on = self.store.read(key).await?.map_or(Revision::ZERO, |entry| entry.revision);
+            let removal = Removal::new(party.clone(), tandem_net::clock::now().wall);
             let mut writes = Writes::default();
-            writes.put(key, based_on, Removal::new(party.clone(), tandem_net::clock::now().wall).to_json())?;
+            writes.put(key, based_on, removal.to_json())?;
             match self.store.commit(Command { ops: writes.0 }).await {
-                Ok(_) => return Ok(()),
+                Ok(revision) => {
+                    // This node need not wait to hear of it.
+                    if let Ok(value) = removal.to_json() {
+                        self.live.put(&Entry { key, revision, value: value.into() });
+                    }
+                    return Ok(removal.at);
+                }
                 Err(StoreError::Stale { .. }) => {}
                 Err(error) => return Err(error.into()),
             }

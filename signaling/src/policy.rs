@@ -21,6 +21,8 @@ pub struct Policy {
     pub signals_per_device: Rate,
     /// Registrations of an account's devices, each a durable write.
     pub registrations_per_account: Rate,
+    /// Removals that one device asks for: a stolen one must not use up what its owner needs to be rid of it.
+    pub removals_per_device: Rate,
     /// Tokens that are not good, of one source. Good ones are not counted.
     pub bad_tokens_per_source: Rate,
     /// Calls of one account that are live at once.
@@ -49,6 +51,7 @@ impl Default for Policy {
             // A call that renegotiates every second, on both ends.
             signals_per_device: rate(600, 120),
             registrations_per_account: rate(60, 20),
+            removals_per_device: rate(30, 20),
             bad_tokens_per_source: rate(60, 60),
             live_calls_per_account: 8,
             live_rings_per_account: 16,

@@ -126,7 +126,7 @@ macro_rules! limits_config {
 
 limits_config! {
     rates: calls_per_account, calls_per_source, rings_per_account, lookups_per_account, lookups_per_source,
-        signals_per_device, registrations_per_account, bad_tokens_per_source;
+        signals_per_device, registrations_per_account, removals_per_device, bad_tokens_per_source;
     counts: live_calls_per_account, live_rings_per_account, live_calls, connections_per_source;
 }
 

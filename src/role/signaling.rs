@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tandem_signaling::directory::embedded::EmbeddedDirectory;
 use tandem_signaling::{Signaling, limits as bounds};
 use tandem_state_client::RemoteStore;
-use tandem_telemetry::http::{Limits, Networks, serve};
+use tandem_telemetry::http::{Limits, Networks, serve_within};
 use tokio::net::TcpListener;
 
 use super::{Process, Role};
@@ -50,7 +50,9 @@ impl Role for SignalingConfig {
             ..Limits::new(bounds::CONNECTIONS, bounds::BODY_BYTES)
         };
         let until = process.shutdown.clone();
-        serve(listener, signaling.router(), async move { until.requested().await }, limits).await;
+        let cors = signaling.cors();
+        let outer = |router: axum::Router| router.layer(cors);
+        serve_within(listener, signaling.router(), outer, async move { until.requested().await }, limits).await;
         Ok(())
     }
 }

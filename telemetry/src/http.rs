@@ -16,4 +16,4 @@ mod serve;
 pub use allow::{BadNetwork, Network, Networks};
 pub use place::{Place, Source};
 pub use problem::Problem;
-pub use serve::{Limits, serve};
+pub use serve::{Limits, serve, serve_within};

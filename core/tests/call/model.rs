@@ -120,6 +120,8 @@ impl Model {
                 Ok(())
             }
             (None, Act::Accept) => {
+                // Whatever it said before, it is not busy now.
+                self.devices.insert(who, Device::Rings);
                 self.answered_by = Some(who);
                 self.settling = false;
                 Ok(())

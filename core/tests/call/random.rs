@@ -125,6 +125,19 @@ fn compare(call: &Call, model: &Model) {
     assert_eq!(settling, model.settling && model.rings());
 }
 
+#[test]
+fn a_timer_of_an_absence_that_ended_does_not_end_the_one_that_followed() {
+    let mut call = Call::apply(None, CallCommand::Place(placed(&who(0), &[who(1)])), at(0)).unwrap();
+    let mut seen = Vec::new();
+    for (ms, act) in [(1, Act::Disconnect), (2, Act::Rejoin), (3, Act::Disconnect)] {
+        call = Call::apply(Some(&call), command(0, act), at(ms)).unwrap();
+        seen.extend(timer(&call, &Step::AbsenceEnds(0)));
+    }
+    let [old, new] = seen[..] else { panic!("{seen:?}") };
+    assert_eq!(Call::apply(Some(&call), CallCommand::Expire(old), at(4)).unwrap(), call);
+    assert_eq!(Call::apply(Some(&call), CallCommand::Expire(new), at(4)).unwrap().phase(), Phase::Ended);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -51,12 +51,18 @@ pub(super) async fn register(
     if !is_bytes(&signed_prekey.signature, 64) {
         return Err(Refused::BadValue("a signature is base64 of 64 bytes"));
     }
-    if push_token.as_ref().is_some_and(|token| token.len() > limits::PUSH_TOKEN_BYTES) {
-        return Err(Refused::BadValue("a push token has at most 1,024 bytes"));
+    let visible = |token: &String| {
+        (1..=limits::PUSH_TOKEN_BYTES).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic())
+    };
+    if !push_token.iter().all(visible) {
+        return Err(Refused::BadValue("a push token has 1 to 1,024 visible characters"));
     }
-    let word = |word: &String| (1..=limits::CAPABILITY_CHARS).contains(&word.chars().count());
+    let word = |word: &String| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"_-.:/+".contains(&b);
+        (1..=limits::CAPABILITY_CHARS).contains(&word.len()) && word.bytes().all(good)
+    };
     if capabilities.len() > limits::CAPABILITIES || !capabilities.iter().all(word) {
-        return Err(Refused::BadValue("capabilities are at most 16 words of 1 to 32 characters"));
+        return Err(Refused::BadValue("capabilities are at most 16 words of 1 to 32 of A-Z a-z 0-9 _ - . : / +"));
     }
     let record = DeviceRecord {
         sign: identity.sign,
@@ -67,6 +73,7 @@ pub(super) async fn register(
         capabilities,
         custody: custody.into(),
         push_token,
+        registered: asker.now.wall,
     };
     let devices = api.node.directory.put(&asker.party, record).await?;
     Ok(Answer(Registered { device, account: asker.party.account.as_str().to_owned(), list_hash: devices.list_hash() }))
@@ -77,7 +84,7 @@ pub(super) async fn register(
     delete, path = "/v1/devices/{device}", tag = "devices", security(("token" = [])),
     params(("device" = String, Path, description = "A device of the token's account", example = "dev_alice1")),
     responses(
-        (status = 204, description = "It is removed, or was not there"),
+        (status = 204, description = "It is removed, or was removed before"),
         (status = "4XX", body = ProblemView, content_type = "application/problem+json"),
         (status = "5XX", body = ProblemView, content_type = "application/problem+json"),
     )
@@ -88,11 +95,15 @@ pub(super) async fn remove(
     Path(device): Path<String>,
 ) -> Result<StatusCode, Refused> {
     let device: DeviceId = device.parse().map_err(|_| Refused::NotFound)?;
-    api.gates.registrations_per_account.admit(&asker.party.account, asker.now.mono)?;
+    api.gates.removals_per_device.admit(&asker.party, asker.now.mono)?;
     let party = Party { account: asker.party.account, device };
-    // Nobody seals for it from here on; then its tokens are void. Who is interrupted between the two asks again.
-    api.node.directory.remove(&party).await?;
-    api.node.write_removal(&party).await?;
+    if api.node.directory.devices(&party.account).await?.find(&party.device).is_none() {
+        let before = api.node.live.is_void(&party, None);
+        return if before { Ok(StatusCode::NO_CONTENT) } else { Err(Refused::NotFound) };
+    }
+    // Its tokens are void from here on. What is interrupted behind this, every node makes good that sees the record.
+    let at = api.node.write_removal(&party).await?;
+    api.node.directory.remove(&party, at).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

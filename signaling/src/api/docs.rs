@@ -208,6 +208,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_for_people_who_write_clients_lists_every_code() {
+        let page = include_str!("../../../docs/api.md");
+        for (status, code, _) in code::ALL {
+            let listed = page.lines().any(|line| line.contains(status.as_str()) && line.contains(&format!("`{code}`")));
+            assert!(listed, "{code}");
+        }
+    }
+
+    #[test]
     fn the_page_shows_every_operation_and_escapes_what_it_shows() {
         let page = render(&serde_json::from_str(openapi()).unwrap());
         for words in ["<code>/v1/calls/{call}/accept</code>", "id=\"PlaceInCall\"", "devices_changed", "ice_servers"] {

@@ -120,7 +120,7 @@ pub(super) struct DeviceList {
 /// A PoP whose relays can be probed.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Relay {
-    #[schema(example = "pop_1")]
+    #[schema(example = "pop_0001")]
     pub(super) pop: String,
     /// Where to send a STUN Binding request.
     #[schema(example = "stun:203.0.113.7:3478")]

@@ -57,26 +57,31 @@ const fn bad_key() -> Refused {
     Refused::BadHeader("Idempotency-Key: one of 1 to 64 visible characters")
 }
 
+/// A place for one more call, until it is dropped.
+struct Reserved<'a> {
+    api: &'a Api,
+    account: &'a AccountId,
+    callee: &'a AccountId,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.api.node.live.release(self.account, self.callee);
+    }
+}
+
 /// Whether one more call may begin. What is refused here costs a look at a few counters.
-fn admit(api: &Api, asker: &Asker, callee: &AccountId) -> Result<(), Refused> {
+fn admit<'a>(api: &'a Api, asker: &'a Asker, callee: &'a AccountId) -> Result<Reserved<'a>, Refused> {
     let (account, now) = (&asker.party.account, asker.now.mono);
     api.gates.calls_per_account.admit(account, now)?;
     if let Some(source) = &asker.source {
         api.gates.calls_per_source.admit(source, now)?;
     }
-    let policy = &api.gates.policy;
-    let (live, placed) = api.node.live.placed_by(account);
-    if live >= policy.live_calls {
-        return Err(Refused::Overloaded);
-    }
-    if placed >= policy.live_calls_per_account {
-        return Err(Refused::CallQuota);
-    }
-    if api.node.live.ringing_at(callee) >= policy.live_rings_per_account {
-        return Err(Refused::RingQuota);
-    }
+    api.gates.rings_per_account.look(callee, now)?;
+    api.node.live.reserve(account, callee, &api.gates.policy)?;
+    let reserved = Reserved { api, account, callee };
     api.gates.rings_per_account.admit(callee, now)?;
-    Ok(())
+    Ok(reserved)
 }
 
 /// Calls an account: it rings at all of its devices.
@@ -123,7 +128,7 @@ pub(super) async fn place(
     if let Some(standing) = repeated(&api, &asker, id, request.as_deref()).await? {
         return Ok((StatusCode::CREATED, Answer(place_in(&api, &standing, &asker.party)?)));
     }
-    admit(&api, &asker, &callee).inspect_err(|_| SHED.add(1))?;
+    let _reserved = admit(&api, &asker, &callee).inspect_err(|_| SHED.add(1))?;
     let own = api.node.directory.devices(&asker.party.account).await?;
     if own.find(&asker.party.device).is_none() {
         return Err(Refused::NotRegistered);

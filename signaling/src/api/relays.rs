@@ -20,7 +20,7 @@ use crate::refused::Refused;
     )
 )]
 pub(super) async fn list(State(api): State<Arc<Api>>, _asker: Asker) -> Result<Answer<RelayList>, Refused> {
-    let pop = format!("pop_{}", api.node.pop.0);
+    let pop = api.node.pop.to_string();
     let relay = |point: &super::RelayPoint| Relay { pop: pop.clone(), stun: point.stun.clone(), reserve: false };
     Ok(Answer(RelayList { items: api.relays.iter().map(relay).collect(), next_cursor: None }))
 }

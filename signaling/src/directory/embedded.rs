@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tandem_wire::party::{AccountId, Party};
+use tandem_wire::units::Wall;
 
 use super::{DeviceRecord, Devices, Directory, DirectoryError};
 use crate::limits;
@@ -162,12 +163,12 @@ impl Directory for EmbeddedDirectory {
         .await
     }
 
-    async fn remove(&self, party: &Party) -> Result<bool, DirectoryError> {
+    async fn remove(&self, party: &Party, at: Wall) -> Result<bool, DirectoryError> {
         let Party { account, device: id } = party.clone();
         self.blocking(move |database| {
             let remove = |devices: &mut Devices| {
                 let before = devices.0.len();
-                devices.0.retain(|(other, _)| *other != id);
+                devices.0.retain(|(other, device)| *other != id || device.registered > at);
                 Ok(devices.0.len() < before)
             };
             change(database, &account, remove).map(|(removed, _)| removed)
@@ -205,6 +206,7 @@ mod tests {
             capabilities: vec![],
             custody: Custody::Device,
             push_token: None,
+            registered: Wall::from_millis(u64::from(prekey_id)),
         }
     }
 
@@ -218,8 +220,10 @@ mod tests {
         let devices = directory.put(&party("bob", "dev_1"), device(1)).await.unwrap();
         assert_eq!(devices.0.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["dev_1", "dev_2"]);
         directory.put(&party("alice", "dev_1"), device(1)).await.unwrap();
-        assert!(directory.remove(&party("alice", "dev_1")).await.unwrap());
-        assert!(!directory.remove(&party("alice", "dev_1")).await.unwrap());
+        let alice = party("alice", "dev_1");
+        assert!(!directory.remove(&alice, Wall::from_millis(0)).await.unwrap(), "it registered after that");
+        assert!(directory.remove(&alice, Wall::from_millis(1)).await.unwrap());
+        assert!(!directory.remove(&alice, Wall::from_millis(1)).await.unwrap());
         drop(directory);
         let directory = EmbeddedDirectory::open(&path).unwrap();
         assert_eq!(directory.devices(&"bob".parse().unwrap()).await.unwrap(), devices);

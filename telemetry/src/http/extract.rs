@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::Problem;
@@ -42,17 +42,31 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would read an object's fields out of a list, in their order.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') && parses(body) {
+        let title = "The body must be a JSON object";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "wrong_type", title));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path: String = error.path().to_string().chars().take(limits::ERROR_PATH_CHARS).collect();
-        body_problem(error.inner(), &path)
+        body_problem(error.inner(), &path, body)
     })?;
-    json.end().map_err(|error| body_problem(&error, "."))?;
+    json.end().map_err(|error| body_problem(&error, ".", body))?;
     Ok(value)
 }
 
-fn body_problem(error: &serde_json::Error, path: &str) -> Problem {
+/// Whether it is JSON, whatever it says.
+fn parses(body: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(body).is_ok()
+}
+
+fn body_problem(error: &serde_json::Error, path: &str, body: &[u8]) -> Problem {
     let (code, title) = match error.classify() {
+        // What serde_json says of a number where it wants one of some words.
+        Category::Syntax if !error.to_string().starts_with("recursion limit") && parses(body) => {
+            ("wrong_type", "A field of the body has the wrong type")
+        }
         Category::Syntax | Category::Eof | Category::Io => ("malformed_json", "The body is not JSON"),
         Category::Data => {
             // serde has no other way to say which kind of mistake it was.
@@ -127,7 +141,9 @@ mod tests {
         assert_eq!(code("{}"), "missing_field");
         assert_eq!(code(r#"{"count":"1"}"#), "wrong_type");
         assert_eq!(code(r#"{"count":300}"#), "wrong_value");
-        assert_eq!(code("[]"), "wrong_value");
+        assert_eq!(code("[]"), "wrong_type");
+        assert_eq!(code("[1,[]]"), "wrong_type");
+        assert_eq!(code("["), "malformed_json");
     }
 
     #[test]
@@ -136,7 +152,7 @@ mod tests {
         assert_eq!(code(&deep), "malformed_json");
         let arrays = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         let read = read::<serde_json::Value>(arrays.as_bytes());
-        assert_eq!(read.unwrap_err().code(), "malformed_json");
+        assert_eq!(read.unwrap_err().code(), "wrong_type", "no object, however deep");
     }
 
     #[test]

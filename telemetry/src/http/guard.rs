@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -40,6 +40,13 @@ pub(super) async fn guard(State(limits): State<Limits>, request: Request, next: 
     let header = HeaderValue::from_str(&id);
     let mut response = REQUEST_ID
         .scope(id, async {
+            if is_ambiguous(&request) {
+                let title = "The length of the body is said in more than one way";
+                let mut response = Problem::new(StatusCode::BAD_REQUEST, "bad_framing", title).into_response();
+                // Where the next request begins is anybody's guess.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                return response;
+            }
             match whole(request, &limits).await {
                 Ok(request) => next.run(request).await,
                 Err(problem) => problem.into_response(),
@@ -57,6 +64,20 @@ pub(super) async fn guard(State(limits): State<Limits>, request: Request, next: 
     };
     metric::HTTP_REQUESTS.of(status.label()).add(1);
     response
+}
+
+/// Whether what stands before us could read another length out of the request than we do (attack S06, RFC 9112 section
+/// 6.3): both headers, or a transfer coding that is not exactly `chunked`.
+fn is_ambiguous(request: &Request) -> bool {
+    let headers = request.headers();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) => {
+            headers.contains_key(header::CONTENT_LENGTH) || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        }
+        (Some(_), Some(_)) => true,
+    }
 }
 
 /// The request with its body in memory.

@@ -64,10 +64,22 @@ impl Limits {
 /// A handler sees a request only when its body has arrived whole. A handler that panics costs its own connection. What
 /// no route takes is a [`Problem`] too.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>, limits: Limits) {
+    serve_within(listener, router, |router| router, shutdown, limits).await;
+}
+
+/// The same, with `outer` around everything: it sees what no route takes, and what is refused before a route is looked for.
+pub async fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    outer: impl FnOnce(Router) -> Router,
+    shutdown: impl Future<Output = ()>,
+    limits: Limits,
+) {
     let router = router
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(middleware::from_fn_with_state(limits.clone(), guard::guard));
+    let router = outer(router);
     let (closing, _) = watch::channel(false);
     let mut connections = JoinSet::new();
     let places = Places::default();
