@@ -5,7 +5,7 @@ import { drop, finish, finishRefused, leave, yieldTo } from "./ending.ts";
 import { GLARE_WAIT_MS } from "./limits.ts";
 import { onPush, onSync, settleEarly } from "./pushes.ts";
 import { onLooked, rejoin } from "./resume.ts";
-import { type Call, type Effect, type Event, type State, type Step, ack, same, then } from "./state.ts";
+import { type Call, type Effect, type Event, type State, type Step, ack, same, both } from "./state.ts";
 import type { Media } from "./wire.ts";
 
 export function step(state: State, event: Event, now_ms: number): Step {
@@ -200,11 +200,11 @@ function glare(state: State, call: Call, call_id: string, now_ms: number): Step 
       { t: "timer", event: { t: "ring_over", attempt: call.attempt }, ms: GLARE_WAIT_MS },
     ],
   };
-  return call.early.reduce((so_far, push) => then(so_far, onPush(so_far.state, push, "live", now_ms)), first);
+  return call.early.reduce((so_far, push) => both(so_far, onPush(so_far.state, push, "live", now_ms)), first);
 }
 
 /** What rang while we were dialling, and had to wait for what comes of it. */
 function takeUpEarly(call: Call, over: Step, now_ms: number): Step {
   const offers = call.early.filter((push) => push.type === "call.offer");
-  return offers.reduce((so_far, push) => then(so_far, onPush(so_far.state, push, "live", now_ms)), over);
+  return offers.reduce((so_far, push) => both(so_far, onPush(so_far.state, push, "live", now_ms)), over);
 }

@@ -5,7 +5,7 @@ import { causeOfReason } from "./causes.ts";
 import { finish, leave } from "./ending.ts";
 import { EARLY_PUSHES_MAX, RING_GRACE_MS, SIGNALS_HELD_MAX } from "./limits.ts";
 import { rejoin } from "./resume.ts";
-import { type Call, type Offer, type State, type Step, ack, same, then } from "./state.ts";
+import { type Call, type Offer, type State, type Step, ack, same, both } from "./state.ts";
 import type { Push } from "./wire.ts";
 
 /** `sync`: told at the start of a connection, how things are. `live`: told as it happens. */
@@ -17,12 +17,12 @@ export function onSync(state: State, pushes: readonly Push[], now_ms: number): S
   const ordered = [...pushes.filter((push) => !isSignal(push)), ...pushes.filter(isSignal)];
   const before = state.call;
   let step: Step = { state: { ...state, socket: "up" }, effects: [] };
-  for (const push of ordered) step = then(step, onPush(step.state, push, "sync", now_ms));
+  for (const push of ordered) step = both(step, onPush(step.state, push, "sync", now_ms));
   const { call } = step.state;
   if (call === null || call.id === null || call.attempt !== before?.attempt) return step;
-  if (!pushes.some((push) => push.call_id === call.id)) return then(step, look(step.state, call.id));
+  if (!pushes.some((push) => push.call_id === call.id)) return both(step, look(step.state, call.id));
   const talks = call.lined && (call.phase === "connecting" || call.phase === "connected" || call.phase === "reconnecting");
-  return talks ? then(step, { state: step.state, effects: [{ t: "restart", attempt: call.attempt }] }) : step;
+  return talks ? both(step, { state: step.state, effects: [{ t: "restart", attempt: call.attempt }] }) : step;
 }
 
 export function onPush(state: State, push: Push, told: Told, now_ms: number): Step {
@@ -44,7 +44,7 @@ export function settleEarly(state: State, now_ms: number): Step {
   const { call } = state;
   if (call === null) return same(state);
   const first: Step = same({ ...state, call: { ...call, early: [] } });
-  return call.early.reduce((so_far, push) => then(so_far, onPush(so_far.state, push, "live", now_ms)), first);
+  return call.early.reduce((so_far, push) => both(so_far, onPush(so_far.state, push, "live", now_ms)), first);
 }
 
 /** Asks how a call stands; its pushes wait for the answer. */

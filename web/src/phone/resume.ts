@@ -4,7 +4,7 @@
 import { causeOfReason } from "./causes.ts";
 import { finish } from "./ending.ts";
 import { onPush } from "./pushes.ts";
-import { type Call, type Effect, type State, type Step, same, then } from "./state.ts";
+import { type Call, type Effect, type State, type Step, same, both } from "./state.ts";
 import type { CallView, Push } from "./wire.ts";
 
 /** `view` null: the server knows no such call. */
@@ -17,7 +17,7 @@ export function onLooked(state: State, call_id: string, view: CallView | null, n
     held: state.held.filter((push) => push.call_id !== call_id),
   };
   const settled = next.call?.id === call_id ? checked(next, next.call, view, now_ms) : resumed(next, view, mine, now_ms);
-  return mine.reduce((so_far, push) => then(so_far, onPush(so_far.state, push, "live", now_ms)), settled);
+  return mine.reduce((so_far, push) => both(so_far, onPush(so_far.state, push, "live", now_ms)), settled);
 }
 
 /** The call of this tab, of which the server said nothing when the connection came back. */

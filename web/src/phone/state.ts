@@ -170,7 +170,7 @@ export function same(state: State): Step {
 }
 
 /** One step after another: the later state, the effects of both. */
-export function then(before: Step, after: Step): Step {
+export function both(before: Step, after: Step): Step {
   return { state: after.state, effects: [...before.effects, ...after.effects] };
 }
 

@@ -1,0 +1,301 @@
+import { describe, expect, it } from "vitest";
+import { type Event, screenOf, type State } from "./state.ts";
+import { BOB, NOW_MS, names, offer, place, play, push, refusal, signedIn, view } from "./testing.ts";
+
+const DIAL: Event = { t: "dial", to: "bob", media: "video" };
+const live = (p: ReturnType<typeof push>): Event => ({ t: "push", push: p });
+const sync = (...pushes: ReturnType<typeof push>[]): Event => ({ t: "sync", pushes });
+const PLACED: Event = { t: "placed", attempt: 1, place: place("c1") };
+const ACCEPTED = push("accepted", "c1", { ...BOB, id: "c1.2", sealed: "e30=", leg: 2 });
+
+function talking(): State {
+  return play(signedIn(), DIAL, PLACED, live(ACCEPTED), { t: "media_up", attempt: 1 }).state;
+}
+
+describe("an outgoing call", () => {
+  it("dials, rings, is accepted and talks", () => {
+    let { state, effects } = play(signedIn(), DIAL);
+    expect(names(effects)).toEqual(["dial"]);
+    expect(screenOf(state)).toBe("outgoing");
+    ({ state } = play(state, PLACED, live(push("ringing", "c1"))));
+    expect(state.call?.phase).toBe("ringing");
+    ({ state, effects } = play(state, live(ACCEPTED)));
+    expect(names(effects)).toEqual(["apply_answer"]);
+    expect(state.call?.phase).toBe("connecting");
+    ({ state } = play(state, { t: "media_up", attempt: 1 }));
+    expect(state.call).toMatchObject({ phase: "connected", connected_at_ms: NOW_MS });
+  });
+
+  it("takes up pushes that came before the answer to its request", () => {
+    const { state, effects } = play(signedIn(), DIAL, live(push("ringing", "c1")), live(ACCEPTED), PLACED);
+    expect(state.call?.phase).toBe("connecting");
+    expect(names(effects)).toContain("apply_answer");
+  });
+
+  it("heeds an accept whose revision is below that of a late answer to the request", () => {
+    const { state } = play(signedIn(), DIAL, PLACED, live({ ...ACCEPTED, revision: 3 }));
+    expect(state.call?.phase).toBe("connecting");
+  });
+
+  it("does not ring again when a push of an earlier revision comes late", () => {
+    const { state } = play(signedIn(), DIAL, PLACED, live(ACCEPTED), live(push("ringing", "c1", { revision: 2 })));
+    expect(state.call?.phase).toBe("connecting");
+  });
+
+  it("given up before it has a name, is ended as soon as it has one", () => {
+    const given_up = play(signedIn(), DIAL, { t: "hang_up" });
+    expect(screenOf(given_up.state)).toBe("home");
+    const { state, effects } = play(given_up.state, PLACED);
+    expect(effects).toEqual([{ t: "end", call_id: "c1" }]);
+    expect(state.abandoned).toEqual([]);
+  });
+
+  it("given up and not yet named, is not taken up again by a reconnect", () => {
+    const leg = push("leg_joined", "c1", { leg: 1, my_leg: 1 });
+    const { effects } = play(signedIn(), DIAL, { t: "hang_up" }, sync(leg));
+    expect(names(effects)).not.toContain("look");
+  });
+
+  it.each([
+    ["declined", "declined"],
+    ["busy", "busy"],
+    ["timeout", "no-answer"],
+    ["connection_lost", "connection-lost"],
+  ])("that ends with %s says %s", (reason, cause) => {
+    const { state } = play(signedIn(), DIAL, PLACED, live(push("ended", "c1", { reason })));
+    expect(screenOf(state)).toBe("ended");
+    expect(state.ended?.cause).toBe(cause);
+  });
+
+  it.each([
+    [0, "no_answer", "server-away"],
+    [503, "store_away", "server-away"],
+    [429, "call_quota", "refused"],
+    [404, "no_devices", "no-devices"],
+    [409, "call_exists", "call-exists"],
+    [422, "self_call", "self-call"],
+  ])("refused with %i %s says %s", (status, code, cause) => {
+    const { state } = play(signedIn(), DIAL, { t: "refused", attempt: 1, failure: refusal(status, code) });
+    expect(state.ended?.cause).toBe(cause);
+  });
+
+  it("says when to try again", () => {
+    const failure = refusal(503, "overloaded", { retry_after_ms: 7_000 });
+    expect(play(signedIn(), DIAL, { t: "refused", attempt: 1, failure }).state.ended?.again_at_ms).toBe(NOW_MS + 7_000);
+  });
+
+  it("goes home by itself from an end, but not from an error", () => {
+    const end = play(signedIn(), DIAL, PLACED, live(push("ended", "c1", { reason: "busy" })));
+    expect(names(end.effects)).toContain("timer");
+    expect(screenOf(play(end.state, { t: "ended_over", attempt: 1 }).state)).toBe("home");
+    const error = play(signedIn(), DIAL, { t: "refused", attempt: 1, failure: refusal(0, "no_answer") });
+    expect(names(error.effects)).not.toContain("timer");
+  });
+});
+
+describe("an incoming call", () => {
+  it("rings, is answered, and its offer is acknowledged only then", () => {
+    let { state, effects } = play(signedIn(), live(offer("c1")));
+    expect(names(effects)).toEqual(["ringing", "timer"]);
+    ({ state, effects } = play(state, { t: "accept", camera: false }));
+    expect(effects).toMatchObject([{ t: "accept", sends: { microphone: true, camera: false } }]);
+    ({ state, effects } = play(state, { t: "answered", attempt: 1, place: place("c1") }));
+    expect(effects).toEqual([{ t: "ack", ids: ["c1.0"] }]);
+    expect(state.call?.phase).toBe("connecting");
+  });
+
+  it("declined, goes home at once", () => {
+    const { state, effects } = play(signedIn(), live(offer("c1")), { t: "decline" });
+    expect(screenOf(state)).toBe("home");
+    expect(effects).toContainEqual({ t: "reject", call_id: "c1", reason: "declined" });
+    expect(effects).toContainEqual({ t: "ack", ids: ["c1.0"] });
+  });
+
+  it("told again after it was declined, is declined again", () => {
+    const { state, effects } = play(signedIn(), live(offer("c1")), { t: "decline" }, sync(offer("c1")));
+    expect(state.call).toBeNull();
+    expect(effects.filter(({ t }) => t === "reject")).toHaveLength(2);
+  });
+
+  it("told again while it rings, rings once", () => {
+    const { effects } = play(signedIn(), live(offer("c1")), sync(offer("c1")));
+    expect(names(effects)).toEqual(["ringing", "timer"]);
+  });
+
+  it.each([
+    ["cancelled", {}, "cancelled"],
+    ["answered_elsewhere", {}, "answered-elsewhere"],
+    ["ended", { reason: "rejected_elsewhere" }, "declined-elsewhere"],
+    ["ended", { reason: "timeout" }, "missed"],
+  ])("that is %s %o says %s", (type, more, cause) => {
+    expect(play(signedIn(), live(offer("c1")), live(push(type, "c1", more))).state.ended?.cause).toBe(cause);
+  });
+
+  it("loses the race against another device of the same person", () => {
+    const failure = refusal(409, "answered_elsewhere");
+    const { state } = play(signedIn(), live(offer("c1")), { t: "accept", camera: true }, { t: "refused", attempt: 1, failure });
+    expect(state.ended?.cause).toBe("answered-elsewhere");
+  });
+
+  it("stops ringing by itself when the server cannot say so", () => {
+    expect(play(signedIn(), live(offer("c1")), { t: "ring_over", attempt: 1 }).state.ended?.cause).toBe("missed");
+  });
+
+  it("hung up while the answer is under way, is ended when the server has it", () => {
+    const { effects } = play(
+      signedIn(),
+      live(offer("c1")),
+      { t: "accept", camera: true },
+      { t: "hang_up" },
+      { t: "answered", attempt: 1, place: place("c1") },
+    );
+    expect(effects.filter(({ t }) => t === "end")).toHaveLength(2);
+  });
+});
+
+describe("a phone that is busy", () => {
+  it.each([
+    ["in a call", talking()],
+    ["ringing", play(signedIn(), live(offer("c1"))).state],
+    ["dialling someone else", play(signedIn(), { t: "dial", to: "carol", media: "audio" }).state],
+  ])("%s says so and does nothing else", (_name, before) => {
+    const { state, effects } = play(before, live(offer("c2")));
+    expect(effects[0]).toEqual({ t: "reject", call_id: "c2", reason: "busy" });
+    expect(names(effects)).not.toContain("ringing");
+    expect(state.call).toEqual(before.call);
+  });
+});
+
+describe("two who call each other", () => {
+  const GLARE: Event = { t: "refused", attempt: 1, failure: refusal(409, "glare", { call_id: "c2" }) };
+
+  it("talk, when the offer comes after the refusal", () => {
+    const waiting = play(signedIn(), DIAL, GLARE);
+    expect(screenOf(waiting.state)).toBe("outgoing");
+    const { state, effects } = play(waiting.state, live(offer("c2")));
+    expect(names(effects)).toEqual(["accept"]);
+    expect(state.call).toMatchObject({ id: "c2", role: "callee", phase: "answering" });
+  });
+
+  it("talk, when the offer was there before the refusal", () => {
+    const held = play(signedIn(), DIAL, live(offer("c2")));
+    expect(names(held.effects)).toEqual(["dial"]);
+    const { state, effects } = play(held.state, GLARE);
+    expect(names(effects)).toEqual(["close_line", "timer", "accept"]);
+    expect(state.call?.role).toBe("callee");
+  });
+
+  it("ring, when our own call failed for another reason", () => {
+    const { state } = play(signedIn(), DIAL, live(offer("c2")), { t: "refused", attempt: 1, failure: refusal(0, "no_answer") });
+    expect(screenOf(state)).toBe("incoming");
+  });
+
+  it("give up, when the offer does not come", () => {
+    expect(play(signedIn(), DIAL, GLARE, { t: "ring_over", attempt: 1 }).state.ended?.cause).toBe("failed");
+  });
+});
+
+describe("a tab that was reloaded", () => {
+  const LEG = push("leg_joined", "c1", { leg: 1, my_leg: 1, age_ms: 5_000 });
+
+  it("rings again as a callee", () => {
+    expect(screenOf(play(signedIn(), sync(offer("c1"))).state)).toBe("incoming");
+  });
+
+  it("shows its outgoing call again, and offers anew when it is accepted", () => {
+    const looking = play(signedIn(), sync(LEG, push("ringing", "c1")));
+    expect(names(looking.effects)).toEqual(["look"]);
+    const legs = view("c1").legs.slice(0, 1);
+    const ringing = play(looking.state, { t: "looked", call_id: "c1", view: view("c1", { phase: "ringing", legs }) });
+    expect(screenOf(ringing.state)).toBe("outgoing");
+    expect(ringing.state.call?.phase).toBe("ringing");
+    const { effects } = play(ringing.state, live(ACCEPTED));
+    expect(names(effects)).toEqual(["rejoin", "ack"]);
+    expect(effects[0]).toMatchObject({ peer: BOB, polite: false });
+  });
+
+  it("is back in an active call by itself, and hears what was said meanwhile after it has begun", () => {
+    const signal = push("signal", "c1", { id: "s1", sealed: "e30=", from: BOB });
+    const looking = play(signedIn(), sync(signal, LEG));
+    const { state, effects } = play(looking.state, { t: "looked", call_id: "c1", view: view("c1") });
+    expect(names(effects)).toEqual(["rejoin", "signal"]);
+    expect(state.call).toMatchObject({ phase: "reconnecting", connected_at_ms: NOW_MS - 5_000 });
+  });
+
+  it("does not come back into a call that it has left", () => {
+    const left = play(talking(), { t: "hang_up" }).state;
+    expect(play(left, sync(LEG)).effects).toEqual([{ t: "end", call_id: "c1" }]);
+  });
+
+  it("stays at home when the call has ended meanwhile", () => {
+    const looking = play(signedIn(), sync(LEG));
+    const { state } = play(looking.state, { t: "looked", call_id: "c1", view: view("c1", { phase: "ended" }) });
+    expect(screenOf(state)).toBe("home");
+  });
+});
+
+describe("a connection that comes back", () => {
+  it("restarts ICE in a call", () => {
+    const leg = push("leg_joined", "c1", { leg: 1, my_leg: 1 });
+    expect(names(play(talking(), sync(leg)).effects)).toEqual(["restart"]);
+  });
+
+  it("asks for a call of which the server says nothing, and believes the answer", () => {
+    const asked = play(talking(), sync());
+    expect(names(asked.effects)).toEqual(["look"]);
+    const over = view("c1", { phase: "ended", ended: { at: "", reason: "hangup" } });
+    expect(play(asked.state, { t: "looked", call_id: "c1", view: over }).state.ended?.cause).toBe("hung-up");
+    expect(play(asked.state, { t: "looked", call_id: "c1", view: null }).state.ended?.cause).toBe("connection-lost");
+  });
+});
+
+describe("a camera that cannot be opened", () => {
+  it("is done without, then the microphone too, then the user only listens", () => {
+    let { state, effects } = play(signedIn(), DIAL, { t: "no_media", attempt: 1, problem: "camera" });
+    expect(screenOf(state)).toBe("media");
+    ({ state, effects } = play(state, { t: "go_on" }));
+    expect(effects).toMatchObject([{ t: "dial", attempt: 1, sends: { microphone: true, camera: false } }]);
+    ({ state, effects } = play(state, { t: "no_media", attempt: 1, problem: "microphone" }, { t: "go_on" }));
+    expect(effects).toMatchObject([{ t: "dial", sends: { microphone: false, camera: false } }]);
+  });
+
+  it("is a reason to decline", () => {
+    const asked = play(signedIn(), live(offer("c1")), { t: "accept", camera: true }, { t: "no_media", attempt: 1, problem: "camera" });
+    const { state, effects } = play(asked.state, { t: "home" });
+    expect(screenOf(state)).toBe("home");
+    expect(names(effects)).toContain("reject");
+  });
+});
+
+describe("a phone that is opened in another tab", () => {
+  it("says so, gives up nothing for good, and can be taken over", () => {
+    let { state, effects } = play(talking(), { t: "socket", socket: "elsewhere" });
+    expect(state.ended?.cause).toBe("elsewhere");
+    expect(names(effects)).toEqual(["close_line"]);
+    ({ state, effects } = play(state, { t: "take_over" }));
+    expect(names(effects)).toEqual(["connect"]);
+    expect(names(play(state, sync(push("leg_joined", "c1", { leg: 1, my_leg: 1 }))).effects)).toEqual(["look"]);
+  });
+});
+
+describe("what concerns nobody here", () => {
+  it("changes nothing and is acknowledged", () => {
+    const before = signedIn();
+    const { state, effects } = play(before, live(push("signal", "c9", { id: "s9" })), live(push("ended", "c9")));
+    expect(state).toEqual(before);
+    expect(effects).toEqual([{ t: "ack", ids: ["s9"] }]);
+  });
+
+  it("comes of an attempt that is over", () => {
+    const before = talking();
+    expect(play(before, { t: "media_down", attempt: 0 }, { t: "no_media", attempt: 7, problem: "camera" }).state).toEqual(before);
+  });
+
+  it("was missed while nobody was here", () => {
+    const { effects } = play(signedIn(), sync(push("missed", "c3", { id: "m3", from: BOB, media: "audio", age_ms: 1_000 })));
+    expect(effects).toMatchObject([
+      { t: "remember", entry: { kind: "missed", peer: "bob", at_ms: NOW_MS - 1_000 } },
+      { t: "ack", ids: ["m3"] },
+    ]);
+  });
+});
