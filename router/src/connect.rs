@@ -54,9 +54,7 @@ pub(crate) async fn connect(
         let title = "A device's connection takes no query; a token stands in Sec-WebSocket-Protocol or Authorization";
         return Err(refuse(NotLetIn::Malformed, StatusCode::BAD_REQUEST, "query_refused", title));
     }
-    if let Some(origin) = headers.get(header::ORIGIN)
-        && !door.origins.contains(origin)
-    {
+    if !headers.get_all(header::ORIGIN).iter().all(|origin| door.origins.contains(origin)) {
         let title = "Pages of this site may not connect";
         return Err(refuse(NotLetIn::Origin, StatusCode::FORBIDDEN, "foreign_origin", title));
     }

@@ -101,6 +101,10 @@ pub(crate) async fn serve(
     // What the hub still has for it stays in the store.
     drop(outgoing);
     let _ = events.send(Event::Disconnected(id)).await;
+    // A device that ends it is answered: reading on sends what tungstenite has ready for it.
+    if end.is_none() {
+        let _ = timeout(limits::CLOSING, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
+    }
     if let Some(end) = end {
         CLOSED.of(end.cause().label()).add(1);
         let (code, reason) = end.frame();

@@ -27,6 +27,9 @@ pub const IDLE: Duration = Duration::from_secs(60);
 pub const CLOSING: Duration = Duration::from_secs(2);
 /// Frames from a device. One that acknowledges each push by itself sends some tens at once.
 pub const FRAMES: Rate = Rate { per_minute: 600, burst: 200 };
+/// Bytes a second that a device may send: ten frames of 4 KiB and as much again. It bounds what tungstenite works through
+/// without a message coming of it, as fragments without end.
+pub const BYTES_PER_SECOND: u32 = 64 << 10;
 /// Blobs in one acknowledgement: they fit a message.
 pub const ACKS_PER_MESSAGE: usize = 64;
 /// Tokens that are not good, of one source.

@@ -143,7 +143,11 @@ impl Keeper {
         for call in self.node.live.calls_of(&party) {
             let (node, party) = (Arc::clone(&self.node), party.clone());
             self.tasks.spawn(async move {
-                if let Err(error) = node.happen(call, CallCommand::Remove(party)).await {
+                let removed = async {
+                    node.happen(call, CallCommand::Remove(party.clone())).await?;
+                    node.clear_device(call, &party).await
+                };
+                if let Err(error) = removed.await {
                     complain(&error);
                 }
                 Dealt::Other

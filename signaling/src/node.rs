@@ -317,6 +317,20 @@ impl Node {
         Ok(())
     }
 
+    /// Deletes what waits for a device of a call.
+    pub(crate) async fn clear_device(&self, id: CallId, party: &Party) -> Result<(), Refused> {
+        let Some(loaded) = self.load(id).await? else { return Ok(()) };
+        let device = party.key();
+        for (to, seq, based_on, _) in loaded.blobs.iter().filter(|(to, ..)| *to == device) {
+            let ops = vec![Op { key: Key::Blob(id, *to, *seq), based_on: *based_on, change: Change::Delete }];
+            match self.store.commit(Command { ops }).await {
+                Ok(_) | Err(StoreError::Stale { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes down that a device was removed: from here on its tokens are void. Gives the moment of it.
     pub(crate) async fn write_removal(&self, party: &Party) -> Result<Wall, Refused> {
         let key = Key::Removal(self.pop, party.key());

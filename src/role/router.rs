@@ -34,6 +34,7 @@ impl Role for RouterConfig {
         let limits = Limits {
             from: Networks::everywhere(),
             connections_per_source: self.connections_per_source,
+            read_bytes_per_second: Some(bounds::BYTES_PER_SECOND),
             drain: bounds::DRAIN,
             ..Limits::new(bounds::CONNECTIONS, bounds::BODY_BYTES)
         };

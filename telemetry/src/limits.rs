@@ -21,6 +21,8 @@ pub const HTTP2_STREAMS: u32 = 64;
 pub const HTTP2_PENDING_RESETS: usize = 20;
 /// Streams of one connection that we may have to reset for what was sent on them (attack S02, CVE-2025-8671).
 pub const HTTP2_LOCAL_RESETS: usize = 1_024;
+/// What a client with a rate may send at once after a quiet time.
+pub const READ_BURST: usize = 1 << 20;
 /// How long requests that run may go on once a server is being stopped.
 pub const DRAIN: Duration = Duration::from_secs(3);
 /// How soon accepting is tried again when the machine has no file or memory for a connection, and none of ours ended

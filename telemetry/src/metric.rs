@@ -150,6 +150,8 @@ label! {
     NotAllowed = "not_allowed",
     /// Too slow with a head or a body, or idle.
     Slow = "slow",
+    /// Sent more than anybody has to say.
+    Flood = "flood",
 }
 
 metrics! {

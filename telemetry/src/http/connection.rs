@@ -45,7 +45,8 @@ pub(super) async fn serve(
     };
     let Ok(version) = version else { return metric::HTTP_CLOSED.of(Closed::Slow.label()).add(1) };
     let Ok(http2) = version else { return };
-    let io = TokioIo::new(Stalling { first, taken: 0, stream, limit: limits.write_stall, stalled: None });
+    let pace = limits.read_bytes_per_second.map(Pace::new);
+    let io = TokioIo::new(Stalling { pace, first, taken: 0, stream, limit: limits.write_stall, stalled: None });
     let service = TowerToHyperService::new(router.layer(Extension(place)));
     let result = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -113,8 +114,31 @@ fn timed_out(error: &hyper::Error) -> bool {
     source.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// A stream that fails once its peer has taken no byte for too long.
+/// How much a client sends: so many bytes a second, and a moment's worth at once.
+struct Pace {
+    /// Nanoseconds that a byte takes at the rate.
+    byte: u64,
+    /// When the next byte would be on time.
+    due: tokio::time::Instant,
+}
+
+impl Pace {
+    fn new(bytes_per_second: u32) -> Self {
+        Self { byte: 1_000_000_000 / u64::from(bytes_per_second.max(1)), due: tokio::time::Instant::now() }
+    }
+
+    /// Counts what was read; `false` when that is too much.
+    fn count(&mut self, bytes: usize) -> bool {
+        let now = tokio::time::Instant::now();
+        let nanos = |bytes: usize| Duration::from_nanos(self.byte.saturating_mul(bytes as u64));
+        self.due = self.due.max(now) + nanos(bytes);
+        self.due <= now + nanos(limits::READ_BURST)
+    }
+}
+
+/// A stream that fails once its peer has taken no byte for too long, or has sent too many.
 struct Stalling {
+    pace: Option<Pace>,
     /// What was read already, to be read first.
     first: Vec<u8>,
     /// How much of that has been.
@@ -144,7 +168,14 @@ impl AsyncRead for Stalling {
         let this = self.get_mut();
         let waiting = this.first.get(this.taken..).unwrap_or_default();
         if waiting.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+            let read = buffer.filled().len() - before;
+            if this.pace.as_mut().is_some_and(|pace| !pace.count(read)) {
+                metric::HTTP_CLOSED.of(Closed::Flood.label()).add(1);
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            return Poll::Ready(Ok(()));
         }
         let (some, rest) = waiting.split_at(waiting.len().min(buffer.remaining()));
         buffer.put_slice(some);

@@ -34,6 +34,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// From the end of the head to the end of the body; then 408.
     pub body_read: Duration,
+    /// Bytes a second that a client may send for longer than a moment (a mebibyte is one); then it is closed.
+    pub read_bytes_per_second: Option<u32>,
     /// How long a client may take no byte of an answer.
     pub write_stall: Duration,
     /// How long requests that run may go on after the shutdown.
@@ -52,6 +54,7 @@ impl Limits {
             header_read: limits::HEADER_READ,
             body_bytes,
             body_read: limits::BODY_READ,
+            read_bytes_per_second: None,
             write_stall: limits::WRITE_STALL,
             drain: limits::DRAIN,
         }
