@@ -219,8 +219,8 @@ fn skips_agree(cast: &[Party], past: &[(Call, BTreeSet<(usize, String)>)], story
 #[test]
 fn a_timer_of_an_earlier_absence_or_an_earlier_busy_spell_does_not_end_the_call() {
     let cast = cast();
-    let apply = |call: &Call, deed, wall| Call::apply(Some(call), command(&cast, 2, deed), now(0, wall)).unwrap();
-    let mut call = Call::apply(None, place(&cast, 2), now(0, 100)).unwrap();
+    let apply = |call: &Call, deed, wall| Call::apply(Some(call), command(&cast, 3, deed), now(0, wall)).unwrap();
+    let mut call = Call::apply(None, place(&cast, 3), now(0, 100)).unwrap();
     for (deed, wall) in [(Deed::Lose(crate::A), 101), (Deed::Rejoin(crate::A), 102), (Deed::Lose(crate::A), 103)] {
         call = apply(&call, deed, wall);
     }
@@ -228,11 +228,15 @@ fn a_timer_of_an_earlier_absence_or_an_earlier_busy_spell_does_not_end_the_call(
     let over = apply(&call, Deed::GraceRunsOut { leg: 1, since: 103 }, 104);
     assert_eq!(over.ended.unwrap().reason, EndReason::ConnectionLost);
 
-    let (one, other) = (2, 3);
+    let [one, other, _] = crate::B;
     for (deed, wall) in [(Deed::SayBusy(one), 110), (Deed::Ring(other), 111)] {
         call = apply(&call, deed, wall);
     }
     assert_eq!(apply(&call, Deed::SettleRunsOut(110), 112), call);
+    // The third has said nothing yet.
+    call = apply(&call, Deed::SayBusy(other), 113);
+    assert_eq!(apply(&call, Deed::SettleRunsOut(110), 114), call);
+    assert_eq!(apply(&call, Deed::SettleRunsOut(113), 114).ended.unwrap().reason, EndReason::Busy);
 }
 
 proptest! {
