@@ -172,16 +172,10 @@ impl Live {
         self.with(|seen| seen.live)
     }
 
-    /// The calls that concern a device and have not ended.
+    /// The calls that concern a device, those too that have ended and are still there.
     pub(crate) fn calls_of(&self, party: &Party) -> Vec<CallId> {
         let device = party.key();
-        self.with(|seen| {
-            let calls = seen.by_device.get(&device).into_iter().flatten();
-            calls
-                .filter(|id| seen.calls.get(id).is_some_and(|(_, call)| call.phase() != Phase::Ended))
-                .copied()
-                .collect()
-        })
+        self.with(|seen| seen.by_device.get(&device).into_iter().flatten().copied().collect())
     }
 
     /// When a device was removed.
