@@ -23,7 +23,7 @@ export const inCall: MakeScreen = (model, { happen, mute, camera }) => {
   filming.hidden = !video;
   const root = h(
     "main",
-    { class: "talk" },
+    { class: "talk", tabindex: "-1" },
     remote,
     placeholder,
     h("div", { class: "top" }, h("div", {}, h("h1", {}, peer), status), h("div", { class: "facts" }, timer, grade, pair)),
@@ -32,7 +32,7 @@ export const inCall: MakeScreen = (model, { happen, mute, camera }) => {
   );
   return {
     root,
-    first: hang,
+    first: root,
     update(now) {
       const { streams, state, quality } = now;
       if (remote.srcObject !== streams.remote) remote.srcObject = streams.remote;

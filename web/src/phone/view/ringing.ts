@@ -8,14 +8,15 @@ export const outgoing: MakeScreen = (model, { happen }) => {
   const peer = model.state.call?.peer ?? "";
   const status = h("p", { class: "lead", role: "status", "data-testid": "status" });
   const cancel = button("cancel", "Cancel", "danger round", () => happen({ t: "hang_up" }));
+  const root = h(
+    "main",
+    { class: "stage", tabindex: "-1" },
+    h("div", { class: "who" }, h("div", { class: "pulse" }, avatar(peer)), h("h1", {}, peer), status),
+    h("div", { class: "bar" }, cancel),
+  );
   return {
-    root: h(
-      "main",
-      { class: "stage" },
-      h("div", { class: "who" }, h("div", { class: "pulse" }, avatar(peer)), h("h1", {}, peer), status),
-      h("div", { class: "bar" }, cancel),
-    ),
-    first: cancel,
+    root,
+    first: root,
     update({ state: { call, socket } }) {
       const text = call?.phase === "ringing" ? "Ringing…" : "Calling…";
       write(status, socket === "up" ? text : `${text} Reconnecting to the server.`);
@@ -31,22 +32,19 @@ export const incoming: MakeScreen = (model, { happen }) => {
   const quiet = button("accept-audio", "Accept without camera", "round", () => happen({ t: "accept", camera: false }));
   const decline = button("decline", "Decline", "danger round", () => happen({ t: "decline" }));
   quiet.hidden = !video;
-  return {
-    root: h(
-      "main",
-      { class: "stage" },
-      h(
-        "div",
-        { class: "who", role: "alert" },
-        h("div", { class: "pulse" }, avatar(peer)),
-        h("h1", {}, peer),
-        h("p", { class: "lead", "data-testid": "status" }, video ? "Incoming video call" : "Incoming audio call"),
-      ),
-      h("div", { class: "bar" }, decline, quiet, accept),
+  const root = h(
+    "main",
+    { class: "stage", tabindex: "-1" },
+    h(
+      "div",
+      { class: "who", role: "alert" },
+      h("div", { class: "pulse" }, avatar(peer)),
+      h("h1", {}, peer),
+      h("p", { class: "lead", "data-testid": "status" }, video ? "Incoming video call" : "Incoming audio call"),
     ),
-    first: accept,
-    update: () => undefined,
-  };
+    h("div", { class: "bar" }, decline, quiet, accept),
+  );
+  return { root, first: root, update: () => undefined };
 };
 
 export const media: MakeScreen = (model, { happen }) => {

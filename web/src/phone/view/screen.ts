@@ -23,7 +23,10 @@ export interface Actions {
 
 export interface ScreenView {
   root: HTMLElement;
-  /** Where the keyboard starts. */
+  /**
+   * Where the keyboard starts. No button on screens that come unasked or right after a press: a key meant for what was
+   * there before must not answer or end a call.
+   */
   first: HTMLElement;
   update(model: Model): void;
 }
