@@ -43,6 +43,9 @@ export const EARLY_PUSHES_MAX = 20;
 /** An ended call's screen goes away by itself after this, unless it tells of an error. */
 export const ENDED_SHOWN_MS = 6_000;
 
+/** A sign-in that failed because the server was away is tried again after this: a restarted server is ready within it. */
+export const SIGN_IN_AGAIN_MS = 2_000;
+
 /** A ring ends on this device this long after the server should have ended it: only a lost socket needs it. */
 export const RING_GRACE_MS = 3_000;
 

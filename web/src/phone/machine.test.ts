@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Event, screenOf, type State } from "./state.ts";
+import { type Event, INITIAL, screenOf, type State } from "./state.ts";
 import { BOB, NOW_MS, names, offer, place, play, push, refusal, signedIn, view } from "./testing.ts";
 
 const DIAL: Event = { t: "dial", to: "bob", media: "video" };
@@ -275,6 +275,18 @@ describe("a phone that is opened in another tab", () => {
     ({ state, effects } = play(state, { t: "take_over" }));
     expect(names(effects)).toEqual(["connect"]);
     expect(names(play(state, sync(push("leg_joined", "c1", { leg: 1, my_leg: 1 }))).effects)).toEqual(["look"]);
+  });
+});
+
+describe("signing in", () => {
+  const failed = (status: number): Event => ({ t: "sign_in_failed", failure: refusal(status, "x") });
+
+  it("is tried again while the server is away, and not when it refuses", () => {
+    const away = play(INITIAL, { t: "sign_in", account: "alice" }, failed(0));
+    expect(names(away.effects)).toEqual(["sign_in", "timer"]);
+    expect(names(play(away.state, { t: "sign_in_again", account: "alice" }).effects)).toEqual(["sign_in"]);
+    expect(names(play(away.state, { t: "sign_in_again", account: "bob" }).effects)).toEqual([]);
+    expect(names(play(INITIAL, { t: "sign_in", account: "alice" }, failed(429)).effects)).toEqual(["sign_in"]);
   });
 });
 

@@ -1,8 +1,9 @@
 // Decides what the phone does: what happens goes in, the new state and what is to be done come out. Pure: no clock, no
 // network, no page. What pushes mean is pushes.ts, how a call is taken up again after a reload is resume.ts.
 
+import type { Failure } from "./causes.ts";
 import { drop, finish, finishRefused, leave, yieldTo } from "./ending.ts";
-import { GLARE_WAIT_MS } from "./limits.ts";
+import { GLARE_WAIT_MS, SIGN_IN_AGAIN_MS } from "./limits.ts";
 import { onPush, onSync, settleEarly } from "./pushes.ts";
 import { onLooked, rejoin } from "./resume.ts";
 import { type Call, type Effect, type Event, type State, type Step, ack, same, both } from "./state.ts";
@@ -22,9 +23,11 @@ export function step(state: State, event: Event, now_ms: number): Step {
         effects: [{ t: "connect" }],
       };
     }
-    case "sign_in_failed": {
-      if (state.signing_in === null) return same(state);
-      return { state: { ...state, signing_in: { ...state.signing_in, failure: event.failure } }, effects: [] };
+    case "sign_in_failed":
+      return signInFailed(state, event.failure);
+    case "sign_in_again": {
+      const still = state.signing_in?.account === event.account && state.signing_in.failure !== null;
+      return still ? step(state, { t: "sign_in", account: event.account }, now_ms) : same(state);
     }
     case "socket": {
       const next = { ...state, socket: event.socket };
@@ -64,6 +67,15 @@ export function step(state: State, event: Event, now_ms: number): Step {
     case "ring_over":
       return ofAttempt(state, event, now_ms);
   }
+}
+
+/** A server that is away may be back soon; whatever else it said, it would say again. */
+function signInFailed(state: State, failure: Failure): Step {
+  if (state.signing_in === null) return same(state);
+  const { account } = state.signing_in;
+  const away = failure.status === 0 || failure.status >= 500;
+  const again: Effect = { t: "timer", event: { t: "sign_in_again", account }, ms: SIGN_IN_AGAIN_MS };
+  return { state: { ...state, signing_in: { account, failure } }, effects: away ? [again] : [] };
 }
 
 type OfAttempt = Extract<Event, { attempt: number }>;

@@ -52,6 +52,8 @@ export class Phone {
   #socket: Socket | null = null;
   #history: History | null = null;
   #line: { attempt: number; line: Line } | null = null;
+  /** The same from the moment its camera is being opened; null inside: there will be none. */
+  #opening: { attempt: number; line: Promise<Line | null> } | null = null;
   /** Grows whenever a line is closed, so that a camera that opens late is shut again. */
   #lines = 0;
 
@@ -230,11 +232,11 @@ export class Phone {
     const mine = this.#lines;
     // There before its camera is open: what the other side says meanwhile waits for it.
     const opened = openMedia(sends);
-    const signals: Promise<Line | null> = opened.then(
+    const coming: Promise<Line | null> = opened.then(
       (local) => (mine === this.#lines ? this.#newLine(api, attempt, media, sends, polite, local) : null),
       () => null,
     );
-    this.#opening = { attempt, line: signals };
+    this.#opening = { attempt, line: coming };
     let local: MediaStream;
     try {
       local = await opened;
@@ -243,7 +245,7 @@ export class Phone {
       return this.happen({ t: "no_media", attempt, problem });
     }
     try {
-      const line = await signals;
+      const line = await coming;
       if (line === null) {
         for (const track of local.getTracks()) track.stop();
         throw new Error("given up");
@@ -254,8 +256,6 @@ export class Phone {
       this.happen({ t: "refused", attempt, failure: failureOf(error) });
     }
   }
-
-  #opening: { attempt: number; line: Promise<Line | null> } | null = null;
 
   #newLine(api: Api, attempt: number, media: Media, sends: Sends, polite: boolean, local: MediaStream): Line {
     const policy = this.always_relay ? "relay" : "all";

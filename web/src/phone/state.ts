@@ -128,7 +128,8 @@ export type Event =
   | { t: "media_down"; attempt: number }
   // Time.
   | { t: "ring_over"; attempt: number }
-  | { t: "ended_over"; attempt: number };
+  | { t: "ended_over"; attempt: number }
+  | { t: "sign_in_again"; account: string };
 
 export type HistoryKind = "outgoing" | "answered" | "missed" | "declined";
 

@@ -1,7 +1,7 @@
 // Why a call is over, or why there was none.
 
 import { endedWords } from "../words.ts";
-import { button, h, write } from "./dom.ts";
+import { avatar, button, h, write } from "./dom.ts";
 import type { MakeScreen } from "./screen.ts";
 
 /** Where calling again makes sense. */
@@ -16,6 +16,7 @@ export const ended: MakeScreen = (model, { happen }) => {
   const again = button("call-again", "Call again", "primary wide", () => {
     if (over?.peer != null) happen({ t: "dial", to: over.peer, media: over.media });
   });
+  const face = over?.peer == null ? [] : [avatar(over.peer)];
   const wait = h("p", { class: "lead", "data-testid": "retry-after" });
   take.hidden = cause !== "elsewhere";
   again.hidden = over?.role !== "caller" || !AGAIN.has(cause) || cause === "elsewhere";
@@ -23,7 +24,7 @@ export const ended: MakeScreen = (model, { happen }) => {
     root: h(
       "main",
       { class: "stage", "data-cause": cause },
-      h("div", { class: "who", role: "alert" }, h("h1", {}, words.title), h("p", { class: "lead" }, words.text)),
+      h("div", { class: "who", role: "alert" }, ...face, h("h1", {}, words.title), h("p", { class: "lead" }, words.text)),
       wait,
       h("div", { class: "stack" }, take, again, back),
     ),
