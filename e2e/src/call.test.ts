@@ -100,7 +100,7 @@ test("a duplicated tab is the other leg, not the same one again", async () => {
 test("a camera that is refused gets a calm message, and nothing else happens", async () => {
   const careful = await launchChromium({ camera: "deny" });
   try {
-    const side = await ChromiumSide.open(careful, "careful", dev.page);
+    const side = await ChromiumSide.open(careful, "careful", dev.diagnostic);
     await side.connect();
     await side.shows("message", /were not allowed/);
     await side.shows("status", /^Not connected$/);
@@ -126,7 +126,7 @@ test("the page is reached and worked by keyboard alone", async () => {
 
 /** A fresh tab, closed after the test. */
 async function tab(name: string): Promise<ChromiumSide> {
-  const side = await ChromiumSide.open(browser, name, dev.page);
+  const side = await ChromiumSide.open(browser, name, dev.diagnostic);
   open.push(side);
   return side;
 }

@@ -31,8 +31,8 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  a = await ChromiumSide.open(browser, "a", dev.page);
-  b = await ChromiumSide.open(browser, "b", dev.page);
+  a = await ChromiumSide.open(browser, "a", dev.diagnostic);
+  b = await ChromiumSide.open(browser, "b", dev.diagnostic);
   await a.connect();
   await b.connect();
   await a.talks(40);

@@ -52,8 +52,8 @@ afterAll(async () => {
 });
 
 test.for(["Firefox", "Chromium"])("%s offers, the relay is killed, and the call goes on", async (offerer) => {
-  const f = await FirefoxSide.open(firefox, "firefox", dev.page);
-  const c = await ChromiumSide.open(chromium, "chromium", dev.page);
+  const f = await FirefoxSide.open(firefox, "firefox", dev.diagnostic);
+  const c = await ChromiumSide.open(chromium, "chromium", dev.diagnostic);
   open.push(f, c);
   const [first, second] = offerer === "Firefox" ? [f, c] : [c, f];
   await first.connect();

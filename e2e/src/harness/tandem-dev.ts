@@ -16,7 +16,7 @@ const STOP_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 10_000;
 
 export interface Process {
-  name: "relay" | "state-server";
+  name: "relay" | "state-server" | "signaling" | "router";
   pid: number | null;
   state: "starting" | "ready" | "down" | "paused";
   starts: number;
@@ -76,6 +76,11 @@ export class TandemDev {
     return this.ready.page;
   }
 
+  /** The page that connects two tabs without ringing. */
+  get diagnostic(): string {
+    return `${this.ready.page}diagnostic.html`;
+  }
+
   async processes(): Promise<Process[]> {
     const { items } = await this.#request<{ items: Process[] }>("GET", "/v1/dev/processes");
     return items;
@@ -87,7 +92,7 @@ export class TandemDev {
     return found;
   }
 
-  /** SIGKILL; `all` is both at once. Gives the pid that was killed (of the relay, for `all`, as the server says). */
+  /** SIGKILL; `all` is all of them at once. Gives the pid that was killed (of the relay, for `all`, as the server says). */
   kill(name: Process["name"] | "all", options: KillOptions = {}): Promise<{ pid: number | null }> {
     return this.#request("POST", `/v1/dev/processes/${name}/kill`, options);
   }

@@ -57,6 +57,11 @@ const fn bad_key() -> Refused {
     Refused::BadHeader("Idempotency-Key: one of 1 to 64 visible characters")
 }
 
+/// `pop_` and four hexadecimal digits.
+fn is_pop(text: &str) -> bool {
+    text.strip_prefix("pop_").is_some_and(|rest| rest.len() == 4 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// A place for one more call, until it is dropped.
 struct Reserved<'a> {
     api: &'a Api,
@@ -110,9 +115,12 @@ pub(super) async fn place(
     if callee == asker.party.account {
         return Err(Refused::SelfCall);
     }
-    let rtts = relay_rtt_ms.values().all(|rtt| (0.0..=60_000.0).contains(rtt));
-    if relay_rtt_ms.len() > limits::RELAY_RTTS || !rtts {
-        return Err(Refused::BadValue("relay_rtt_ms: at most 16 of 0 to 60,000"));
+    let rtt = |(pop, rtt): (&String, &f64)| is_pop(pop) && (0.0..=60_000.0).contains(rtt);
+    if relay_rtt_ms.len() > limits::RELAY_RTTS || !relay_rtt_ms.iter().all(rtt) {
+        return Err(Refused::BadValue("relay_rtt_ms: at most 16 PoPs, each with 0 to 60,000"));
+    }
+    if missed.len() > limits::DEVICES_PER_ACCOUNT {
+        return Err(Refused::BadValue("missed: at most one for each device of the callee"));
     }
     for blob in sealed.values().chain(missed.values()) {
         check_sealed(blob)?;

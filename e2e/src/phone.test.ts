@@ -1,0 +1,295 @@
+// The phone: every way in which a call between two people goes, in Chromium, through all five processes.
+
+import type { Browser } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { launchChromium } from "./harness/chromium.ts";
+import { outFolder } from "./harness/paths.ts";
+import { Phone } from "./harness/phone.ts";
+import { TandemDev } from "./harness/tandem-dev.ts";
+import { until } from "./harness/until.ts";
+
+let out: string;
+let dev: TandemDev;
+let browser: Browser;
+const open: Phone[] = [];
+let next = 0;
+
+beforeAll(async () => {
+  out = await outFolder("phone");
+  dev = await TandemDev.start(out);
+  browser = await launchChromium();
+});
+
+afterEach(async ({ task }) => {
+  if (task.result?.state === "fail") {
+    const folder = await outFolder("phone/failed");
+    for (const phone of open) {
+      await phone.picture(folder, `${task.name.slice(0, 50)}-${phone.name}`).catch(() => undefined);
+      console.log(phone.name, JSON.stringify(await phone.page.evaluate(() => window.phone.events().slice(-40)).catch(String)));
+    }
+  }
+  for (const phone of open.splice(0)) await phone.close();
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await dev?.stop();
+});
+
+/** Accounts that no other test has. */
+function names(): { alice: string; bob: string } {
+  next += 1;
+  return { alice: `alice${next}`, bob: `bob${next}` };
+}
+
+async function phone(account: string, options = {}): Promise<Phone> {
+  const opened = await Phone.open(browser, dev.page, account, options);
+  open.push(opened);
+  return opened;
+}
+
+async function talking(): Promise<{ a: Phone; b: Phone }> {
+  const { alice, bob } = names();
+  const a = await phone(alice);
+  const b = await phone(bob);
+  await a.calls(bob);
+  await b.shows("incoming");
+  await b.click("accept");
+  await Promise.all([a.talks(), b.talks()]);
+  return { a, b };
+}
+
+test("a call rings, is answered, talks through the relay, is muted, and is hung up", async () => {
+  const { alice, bob } = names();
+  const a = await phone(alice);
+  const b = await phone(bob, { viewport: { width: 390, height: 844 }, colorScheme: "dark" });
+  await a.picture(out, "01-home");
+  await b.picture(out, "02-home-phone-dark");
+  await a.calls(bob);
+  await b.shows("incoming");
+  await until("the caller sees that it rings", { timeout_ms: 5_000 }, async () => (await a.state()).call?.phase === "ringing");
+  await a.picture(out, "03-outgoing");
+  await b.picture(out, "04-incoming-phone-dark");
+  await b.click("accept");
+  const [seenByA] = await Promise.all([a.talks(), b.talks()]);
+  expect(seenByA.pair).toBe("relay <-> relay");
+  await a.picture(out, "05-call");
+  await b.picture(out, "06-call-phone-dark");
+
+  await a.click("mute");
+  await a.click("camera");
+  await until("no more pictures come", { timeout_ms: 5_000, every_ms: 500 }, async () => {
+    const before = await b.media();
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    const after = await b.media();
+    return before !== null && after !== null && after.frames === before.frames;
+  });
+  await a.picture(out, "07-muted");
+  await a.click("mute");
+  await a.click("camera");
+  await b.talks();
+  await a.click("hang-up");
+  await a.ends("hung-up");
+  await b.ends("hung-up");
+  await a.picture(out, "08-ended");
+  await a.home();
+  await b.home();
+  await a.picture(out, "09-history");
+  expect([...a.complaints, ...b.complaints]).toEqual([]);
+});
+
+test("a second device rings too and is told that another one answered", async () => {
+  const { alice, bob } = names();
+  const [a, b, b2] = [await phone(alice), await phone(bob), await phone(bob)];
+  await a.calls(bob, "call-audio");
+  await Promise.all([b.shows("incoming"), b2.shows("incoming")]);
+  await b.click("accept");
+  await b2.ends("answered-elsewhere");
+  await b2.picture(out, "10-answered-elsewhere");
+  await Promise.all([a.talks(false), b.talks(false)]);
+});
+
+test("who declines stops every device, and the caller is told", async () => {
+  const { alice, bob } = names();
+  const [a, b, b2] = [await phone(alice), await phone(bob), await phone(bob)];
+  await a.calls(bob);
+  await Promise.all([b.shows("incoming"), b2.shows("incoming")]);
+  await b.click("decline");
+  await a.ends("declined");
+  await b2.ends("declined-elsewhere");
+  await a.picture(out, "11-declined");
+  await b2.picture(out, "12-declined-elsewhere");
+});
+
+test("who is in a call is busy for others", async () => {
+  const { a, b } = await talking();
+  const c = await phone("carol");
+  await c.calls(b.name);
+  await c.ends("busy");
+  await c.picture(out, "13-busy");
+  await Promise.all([a.talks(), b.talks()]);
+});
+
+test("a caller who gives up leaves a missed call", async () => {
+  const { alice, bob } = names();
+  const [a, b] = [await phone(alice), await phone(bob)];
+  await a.calls(bob);
+  await b.shows("incoming");
+  await a.click("cancel");
+  await a.shows("home");
+  await b.ends("cancelled");
+  await b.picture(out, "14-cancelled");
+  await b.home();
+  expect(await b.page.textContent('[data-testid="history"]')).toMatch(/missed/i);
+});
+
+test("two who call each other at the same time get one call", async () => {
+  const { alice, bob } = names();
+  const [a, b] = [await phone(alice), await phone(bob)];
+  await Promise.all([a.calls(bob), b.calls(alice)]);
+  await Promise.all([a.talks(), b.talks()]);
+  const [one, other] = [await a.state(), await b.state()];
+  expect(one.call?.id).toBe(other.call?.id);
+  expect([one.call?.role, other.call?.role].sort()).toEqual(["callee", "caller"]);
+});
+
+test("a callee who was offline comes online while it rings", async () => {
+  const { alice, bob } = names();
+  const a = await phone(alice);
+  const b = await phone(bob);
+  // Away from the page, and back: the device is registered all the while.
+  await b.page.goto("about:blank");
+  await a.calls(bob);
+  await a.shows("outgoing");
+  await b.page.goto(`${dev.page}?as=${bob}&probe`);
+  await b.shows("incoming");
+  await b.click("accept");
+  await Promise.all([a.talks(), b.talks()]);
+});
+
+test("nobody is there: the caller is told that the callee has no phone", async () => {
+  const a = await phone(names().alice);
+  await a.calls("nobody-has-this-name");
+  await a.ends("no-devices");
+  await a.picture(out, "15-no-devices");
+});
+
+test("both sides survive a reload while it rings", async () => {
+  const { alice, bob } = names();
+  const [a, b] = [await phone(alice), await phone(bob)];
+  await a.calls(bob);
+  await b.shows("incoming");
+  await b.page.reload();
+  await b.shows("incoming");
+  await a.page.reload();
+  await a.shows("outgoing");
+  await b.click("accept");
+  await Promise.all([a.talks(), b.talks()]);
+});
+
+test("both sides survive a reload in the middle of a call", async () => {
+  const { a, b } = await talking();
+  const call = (await a.state()).call?.id;
+  for (const reloaded of [b, a]) {
+    await reloaded.page.reload();
+    await Promise.all([a.talks(), b.talks()]);
+  }
+  expect((await b.state()).call?.id).toBe(call);
+});
+
+test("signaling is killed between the accept and the push, and the caller is told all the same", async () => {
+  const { alice, bob } = names();
+  const [a, b] = [await phone(alice), await phone(bob)];
+  await a.calls(bob);
+  await b.shows("incoming");
+  // The router cannot tell anybody anything until it is resumed.
+  await dev.pause("router");
+  const before = await dev.process("signaling");
+  const answered = b.page.waitForResponse((response) => response.url().endsWith("/accept") && response.ok());
+  await b.click("accept");
+  await answered;
+  await dev.kill("signaling");
+  await dev.resume("router");
+  await Promise.all([a.talks(), b.talks()]);
+  expect((await dev.replaced(before)).starts).toBeGreaterThan(before.starts);
+});
+
+test("the relay is killed in the middle of a call, and no event comes of it", async () => {
+  const { a, b } = await talking();
+  const [from, since] = [await a.now(), await b.now()];
+  const before = await dev.process("relay");
+  await dev.kill("relay");
+  await dev.replaced(before);
+  await Promise.all([a.talks(), b.talks()]);
+  expect(await a.iceEvents(from)).toEqual([]);
+  expect(await b.iceEvents(since)).toEqual([]);
+});
+
+test("the router is killed in the middle of a call, and the call goes on and can be hung up", async () => {
+  const { a, b } = await talking();
+  const before = await dev.process("router");
+  await dev.kill("router");
+  await dev.replaced(before);
+  await Promise.all([a.connected(), b.connected()]);
+  await Promise.all([a.talks(), b.talks()]);
+  await b.click("hang-up");
+  await a.ends("hung-up");
+});
+
+test("everything is killed at once in the middle of a call, and the call goes on", async () => {
+  const { a, b } = await talking();
+  const before = await dev.process("router");
+  await dev.kill("all");
+  await dev.replaced(before);
+  await Promise.all([a.connected(), b.connected()]);
+  await Promise.all([a.talks(), b.talks()]);
+  await a.click("hang-up");
+  await b.ends("hung-up");
+});
+
+test("a server that is away is said, and the next call works", async () => {
+  const { alice, bob } = names();
+  const [a, b] = [await phone(alice), await phone(bob)];
+  const before = await dev.process("signaling");
+  await dev.kill("signaling", { restart_after_ms: 20_000 });
+  await a.calls(bob);
+  await a.ends("server-away", 60_000);
+  await a.picture(out, "16-server-away");
+  await a.home();
+  await dev.replaced(before, 40_000);
+  await a.calls(bob);
+  await b.shows("incoming");
+});
+
+test("a camera that is refused does not keep anybody from a call", async () => {
+  const careful = await launchChromium({ camera: "deny" });
+  try {
+    const { alice, bob } = names();
+    const b = await phone(bob);
+    const a = await Phone.open(careful, dev.page, alice);
+    await a.calls(bob);
+    const problem = await a.shows("media");
+    expect(problem.call?.peer).toBe(bob);
+    await a.picture(out, "17-camera-refused");
+    await a.click("go-on");
+    // The camera of this browser is refused and so is its microphone: it is asked about one after the other.
+    if ((await a.state()).screen === "media") await a.click("go-on");
+    await b.shows("incoming");
+    await b.click("accept");
+    await Promise.all([a.talks(), b.shows("call")]);
+  } finally {
+    await careful.close();
+  }
+});
+
+test("nobody answers: after 45 seconds both are told", async () => {
+  const { alice, bob } = names();
+  const [a, b] = [await phone(alice), await phone(bob)];
+  await a.calls(bob);
+  await b.shows("incoming");
+  const rings = Date.now();
+  await a.ends("no-answer", 60_000);
+  expect(Date.now() - rings).toBeGreaterThan(43_000);
+  await b.ends("missed", 5_000);
+  await a.picture(out, "18-no-answer");
+});
