@@ -1,0 +1,64 @@
+//! The Rust SDK of Tandem: a device that calls, answers, and exchanges packets with the other device.
+//!
+//! Decides what a client of docs/api.md does by itself: it tries again what may be tried again, comes back after its
+//! connection was lost, acknowledges what the app took, seals anew when the callee's devices have changed, and finds the other
+//! device in the call. Leaves to the app who it is (tokens), what is sealed how, what a packet holds, and what to do where
+//! only a person knows: two calls at the same time, another connection of the same device.
+//!
+//! Everything runs on the caller's tokio runtime. No address, token, ticket or sealed byte stands in a `Debug`, a `Display`
+//! or an error.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use tandem_client::{ClearSealing, Device, DeviceKeys, DevTokens, Media, Party, Setup};
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let party = Party { account: "alice".parse()?, device: "dev_laptop".parse()? };
+//! let device = Device::start(Setup {
+//!     api: "http://127.0.0.1:8081".to_owned(),
+//!     connect: "ws://127.0.0.1:8082/v1/connect".to_owned(),
+//!     tokens: Arc::new(DevTokens::new("http://127.0.0.1:8081", party.clone())?),
+//!     party,
+//!     sealing: Arc::new(ClearSealing),
+//!     keys: DeviceKeys::random()?,
+//! })
+//! .await?;
+//! device.ready().await;
+//! let call = device.place(&"bob".parse()?, Media::Audio).await?;
+//! let transport = call.transport().await?;
+//! transport.send(b"hello").await?;
+//! let answer = transport.recv().await?;
+//! call.hang_up().await?;
+//! # drop(answer); Ok(())
+//! # }
+//! ```
+
+mod api;
+mod book;
+mod call;
+mod device;
+mod error;
+mod http;
+mod jitter;
+mod keys;
+pub mod limits;
+mod payload;
+mod push;
+mod sealing;
+mod shared;
+mod socket;
+mod token;
+mod turn;
+
+pub use api::{Media, Phase, Place, Rejection, TurnServer};
+pub use call::{Call, IncomingCall};
+pub use device::{Device, MissedCall, Setup};
+pub use error::{Code, Error, Problem, Reason};
+pub use keys::{DeviceKeys, PublicKeys};
+pub use push::{Blob, Push, What};
+pub use sealing::{ClearSealing, Recipient, SealError, Sealing};
+pub use shared::{CallState, Peer};
+pub use socket::Link;
+pub use tandem_wire::id::{CallId, LegId, VirtualAddr};
+pub use tandem_wire::party::{AccountId, DeviceId, Party};
+pub use token::{DevTokens, TokenError, TokenProvider};
+pub use turn::{Counts, TurnError, TurnTransport};
