@@ -1,6 +1,6 @@
-//! The life of a call, proved a second time from the specification alone: docs/api.md, architecture.md section 3 and 4.
+//! The life of a call, proved from the specification alone: docs/api.md, the architecture's sections on state and on a call.
 //!
-//! Nothing here looks at how `core/tests/call` or the code goes about it. Decides what a call must look like from outside.
+//! Decides what a call must look like from outside. Leaves how the code goes about it aside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
 mod clocks;
