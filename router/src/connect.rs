@@ -92,13 +92,6 @@ pub(crate) async fn connect(
 fn admit(door: &Door, place: Option<&Place>, headers: &HeaderMap) -> Result<Claims, Problem> {
     let Now { mono, wall } = tandem_net::clock::now();
     let source = place.map(Place::source);
-    if let Some(source) = &source
-        && let Err(TooOften { retry_after_ms }) = door.bad_tokens.look(source, mono)
-    {
-        let title = "Too many bad tokens";
-        let problem = refuse(NotLetIn::TooOften, StatusCode::TOO_MANY_REQUESTS, "rate_limited", title);
-        return Err(problem.retry_after_ms(retry_after_ms));
-    }
     // Of two, what stands before us may have looked at the other one.
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let header = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok());
@@ -107,9 +100,12 @@ fn admit(door: &Door, place: Option<&Place>, headers: &HeaderMap) -> Result<Clai
     let token = header.or_else(|| offered(headers).find_map(|protocol| protocol.strip_prefix(BEARER)));
     match token.and_then(|token| door.tokens.verify(token, wall).ok()).filter(|claims| claims.grant.call) {
         Some(claims) => Ok(claims),
+        // A good token passes whoever else is behind the same address.
         None => {
-            if let Some(source) = &source {
-                let _ = door.bad_tokens.admit(source, mono);
+            if let Some(Err(TooOften { retry_after_ms })) = source.map(|source| door.bad_tokens.admit(&source, mono)) {
+                let title = "Too many bad tokens";
+                let problem = refuse(NotLetIn::TooOften, StatusCode::TOO_MANY_REQUESTS, "rate_limited", title);
+                return Err(problem.retry_after_ms(retry_after_ms));
             }
             let title = "The token is missing or not good";
             Err(refuse(NotLetIn::Token, StatusCode::UNAUTHORIZED, "unauthorized", title))

@@ -42,7 +42,7 @@ Usage: cargo xtask <command>
                                   feed the parsers and the switch made-up input; --keep adds what was new to fuzz/corpus
   bench relay [args…]             measure the relay against a bare forwarder and coturn
   bench signaling [args…]         measure how soon calls ring, set-ups a second, idle connections
-  interop                         calls between different browsers";
+  interop                         calls between different browsers; the API under schemathesis";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

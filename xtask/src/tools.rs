@@ -40,6 +40,13 @@ pub(crate) const CHROMIUM: Tool =
 /// A TURN client and server that we did not write.
 pub(crate) const COTURN: Tool =
     Tool { program: "turnutils_uclient", packages: &["coturn"], purpose: "a TURN client of others", version_min: None };
+/// Runs schemathesis.
+pub(crate) const PYTHON: Tool = Tool {
+    program: "python3",
+    packages: &["python3", "python3-venv"],
+    purpose: "fuzzing the API by its document",
+    version_min: None,
+};
 /// The other browser.
 pub(crate) const FIREFOX: Tool =
     Tool { program: "firefox-esr", packages: &["firefox-esr"], purpose: "calls with Firefox", version_min: None };

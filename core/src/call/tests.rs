@@ -1,5 +1,5 @@
 //! Timers: by the monotonic clock for what was seen, by the wall clock after a restart. The whole life of a call is held
-//! by `core/tests/call`.
+//! by `core/tests/life`.
 
 use tandem_wire::id::{BucketId, CallId, PopId};
 use tandem_wire::party::Party;

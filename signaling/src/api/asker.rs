@@ -29,15 +29,14 @@ impl FromRequestParts<Arc<Api>> for Asker {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let now = tandem_net::clock::now();
         let source = parts.extensions.get::<Arc<Place>>().map(|place| place.source());
-        if let Some(source) = &source {
-            api.gates.bad_tokens_per_source.look(source, now.mono).map_err(Refused::from)?;
-        }
+        // A good token passes whoever else is behind the same address: what runs there goes on.
         let bad = || {
-            if let Some(source) = &source {
-                let _ = api.gates.bad_tokens_per_source.admit(source, now.mono);
-            }
             BAD_TOKENS.add(1);
-            Refused::Unauthorized
+            let admitted = source.map(|source| api.gates.bad_tokens_per_source.admit(&source, now.mono));
+            match admitted {
+                Some(Err(too_often)) => Refused::from(too_often),
+                _ => Refused::Unauthorized,
+            }
         };
         // Of two, what stands before us may have looked at the other one.
         let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
