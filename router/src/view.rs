@@ -34,12 +34,15 @@ pub(crate) enum Changed {
     Removed(DeviceKey),
 }
 
+/// The revision and the bytes of a blob.
+type StoredBlob = (Revision, Arc<[u8]>);
+
 #[derive(Debug, Default)]
 pub(crate) struct View {
     calls: HashMap<CallId, Known>,
     by_device: HashMap<DeviceKey, BTreeSet<CallId>>,
     /// As they are stored: most are read by nobody here, since their device is not connected, or has them already.
-    blobs: HashMap<(DeviceKey, BlobName), (Revision, Arc<[u8]>)>,
+    blobs: HashMap<(DeviceKey, BlobName), StoredBlob>,
     removals: HashMap<DeviceKey, Removal>,
 }
 

@@ -100,7 +100,6 @@ impl Signaling {
     }
 
     /// What goes around everything that is served: pages of the configured origins may read it, errors too.
-    #[must_use]
     pub fn cors(&self) -> CorsLayer {
         self.cors.clone()
     }

@@ -82,7 +82,8 @@ async fn what_is_wrong_with_any_body_has_a_code_of_its_own_and_changes_nothing()
         let fields: Vec<String> = good.as_object().unwrap().keys().cloned().collect();
         let twice = format!("{},{}", &text[..text.len() - 1], &text[1..]);
         let nul_key = format!("{},\"\\u0000\":1}}", &text[..text.len() - 1]);
-        let mut bodies: Vec<(&str, &str, Vec<u8>, u16, &[&str])> = vec![
+        type Body<'a> = (&'a str, &'a str, Vec<u8>, u16, &'a [&'a str]);
+        let mut bodies: Vec<Body<'_>> = vec![
             ("an unknown field", json_kind, with("canary_field", json!(1)), 400, &["unknown_field"]),
             ("a NUL as a field", json_kind, nul_key.into_bytes(), 400, &["unknown_field"]),
             ("no body", json_kind, Vec::new(), 400, &["missing_field"]),
