@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::{PATIENCE, Running, ask, get, post, tandem, until};
 use tandem_client::{
     Call, CallId, ClearSealing, Code, DevTokens, Device, DeviceKeys, Error, IncomingCall, Link, Media, Party, Phase,
-    Reason, Recipient, Rejection, SealError, Sealing, Setup, TurnTransport, VirtualAddr, What,
+    Reason, Recipient, Rejection, SealError, Sealing, Setup, TurnError, TurnTransport, VirtualAddr, What,
 };
 use tokio::time::timeout;
 
@@ -146,8 +146,7 @@ impl Pair {
 }
 
 async fn open(call: &Call, other: &Call) -> (TurnTransport, TurnTransport) {
-    let (a, b) = soon(async { tokio::join!(call.transport(), other.transport()) }).await;
-    (a.unwrap(), b.unwrap())
+    soon(async { tokio::try_join!(call.transport(), other.transport()) }).await.unwrap()
 }
 
 /// Says it until it is heard: packets may be lost.
@@ -481,6 +480,27 @@ async fn the_relay_is_killed_in_a_call_and_packets_go_on_on_the_same_transport()
     assert_eq!(pair.places(), places);
     assert!(pushes.try_recv().is_err(), "nobody had to say anything");
     pair.hung_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a fault: a relay that has not heard of an accept yet refuses its leg with 403; seen on a machine that is busy"]
+async fn a_ticket_opens_the_relay_from_the_moment_that_it_was_given() {
+    let world = World::start();
+    let bob = world.device("bob", "dev_b").await;
+    let mut refused = 0;
+    for n in 0..20 {
+        let alice = world.device(&format!("alice{n}"), "dev_a").await;
+        let call = alice.place(&bob.party().account, Media::Audio).await.unwrap();
+        let incoming = soon(bob.incoming()).await.unwrap();
+        let nobody = || tokio::sync::watch::channel(None).1;
+        let other = incoming.accept().await.unwrap();
+        let (one, two) = (call.server().unwrap(), other.server().unwrap());
+        let (a, b) = tokio::join!(TurnTransport::open(&one, nobody()), TurnTransport::open(&two, nobody()));
+        a.unwrap();
+        refused += u32::from(b.is_err_and(|error| error == TurnError::Refused(403)));
+        other.hang_up().await.unwrap();
+    }
+    assert_eq!(refused, 0, "of 20");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use tandem_wire::party::Party;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::{Media, Place, Rejection};
+use crate::api::{Media, Place, Rejection, TurnServer};
 use crate::device::Inner;
 use crate::error::{Code, Error, Reason};
 use crate::jitter::{Jitter, draw};
@@ -201,6 +201,12 @@ impl Call {
         self.placed(self.inner.api.ticket(self.id()).await?)
     }
 
+    /// The best way into the call, as the last place in it named it: for an app that has a transport of its own.
+    #[must_use]
+    pub fn server(&self) -> Option<TurnServer> {
+        self.shared.place()?.servers.into_iter().next()
+    }
+
     fn placed(&self, place: Place) -> Result<Place, Error> {
         self.shared.placed(place.clone());
         Ok(place)
@@ -249,14 +255,30 @@ impl Call {
     }
 
     async fn open(&self) -> Result<TurnTransport, Error> {
-        let place = self.shared.place().ok_or(Error::NotAccepted)?;
-        let server = place.servers.first().ok_or(TurnError::NoServer)?;
-        let mut transport = TurnTransport::open(server, self.shared.peer_at.subscribe()).await?;
+        let mut transport = self.allocate().await?;
         let (inner, shared, at) = (Arc::clone(&self.inner), Arc::clone(&self.shared), transport.moves());
         transport.run(announce(inner, shared, at, self.again));
         self.accepted().await?;
         transport.connected().await?;
         Ok(transport)
+    }
+}
+
+impl Call {
+    /// Allocates. A relay that has the call in memory may not have heard yet that this leg is in it, and refuses with 403 what
+    /// signaling has just given a ticket for: it is asked again, a few times. A leg that is not in the call stays refused.
+    async fn allocate(&self) -> Result<TurnTransport, Error> {
+        let server = self.server().ok_or(Error::NotAccepted)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match TurnTransport::open(&server, self.shared.peer_at.subscribe()).await {
+                Err(TurnError::Refused(403)) if tries < limits::STRANGER_TRIES => {
+                    tokio::time::sleep(limits::STRANGER_PAUSE).await;
+                }
+                opened => return Ok(opened?),
+            }
+        }
     }
 }
 
