@@ -3,6 +3,8 @@
 //! Decides how a push is read. A type that is not known, or a push that lacks what its type has, is skipped: a later version
 //! may say more.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -27,12 +29,18 @@ pub struct Push {
 }
 
 /// A blob that was sealed for the device, and its name.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Blob {
     /// What it is acknowledged by.
     pub id: String,
     /// The sealed bytes. A note of a missed call may have none.
     pub sealed: Option<Secret>,
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("blob[…]")
+    }
 }
 
 /// What a device is told.
@@ -230,7 +238,7 @@ mod tests {
         ] {
             let what = format!("{:?}", push(&rest).unwrap_or_else(|| panic!("{rest}")));
             assert!(what.starts_with(name), "{what}");
-            assert!(!what.contains("alice") && !what.contains("dev_a") && !what.contains("104"), "{what}");
+            assert!(!what.contains("alice") && !what.contains("dev_a") && !what.contains("call_"), "{what}");
         }
         assert!(matches!(read(r#"{"type":"ready","revision":9}"#), Some(Came::Ready(9))));
     }

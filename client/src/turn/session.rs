@@ -44,7 +44,6 @@ struct Timers {
 }
 
 /// A request that waits for its answer.
-#[derive(Debug)]
 struct Pending {
     need: Need,
     transaction: TransactionId,
@@ -64,8 +63,7 @@ struct Peer {
 }
 
 /// Call [`Session::handle`] for every datagram, then [`Session::poll`] until it gives `None`, then wait until
-/// [`Session::next_deadline`] or the next datagram.
-#[derive(Debug)]
+/// [`Session::next_deadline`] or the next datagram. It has no `Debug`: keys and tickets are in it.
 pub(super) struct Session {
     username: Secret,
     credential: Secret,
