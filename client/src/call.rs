@@ -269,16 +269,7 @@ impl Call {
     /// signaling has just given a ticket for: it is asked again, a few times. A leg that is not in the call stays refused.
     async fn allocate(&self) -> Result<TurnTransport, Error> {
         let server = self.server().ok_or(Error::NotAccepted)?;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match TurnTransport::open(&server, self.shared.peer_at.subscribe()).await {
-                Err(TurnError::Refused(403)) if tries < limits::STRANGER_TRIES => {
-                    tokio::time::sleep(limits::STRANGER_PAUSE).await;
-                }
-                opened => return Ok(opened?),
-            }
-        }
+        Ok(TurnTransport::open(&server, self.shared.peer_at.subscribe()).await?)
     }
 }
 

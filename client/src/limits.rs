@@ -65,11 +65,6 @@ pub const RTO: Duration = Duration::from_millis(250);
 pub const SENDS: u32 = 7;
 /// The last wait, in first pauses (RFC 8489: Rm).
 pub const LAST_WAIT: u32 = 16;
-/// How often, and after which pause, a relay is asked again that does not know a leg which signaling has just given a ticket
-/// for: it hears of it with the next change that it follows, some milliseconds later.
-pub const STRANGER_TRIES: u32 = 5;
-/// See [`STRANGER_TRIES`].
-pub const STRANGER_PAUSE: Duration = Duration::from_millis(100);
 /// How often a server may answer with another nonce before it is taken for broken.
 pub const CHALLENGES: u32 = 4;
 /// How soon what got no answer on a running transport is asked again.

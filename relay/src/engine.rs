@@ -19,8 +19,16 @@ pub struct Held(HeldKind);
 
 #[derive(Debug, Clone)]
 enum HeldKind {
-    Request { proven: Proven, source: Source },
-    Packet { source: Source, bytes: Box<[u8]> },
+    Request {
+        proven: Proven,
+        source: Source,
+        /// The store was asked for this very request: what its record does not say is not so.
+        asked: bool,
+    },
+    Packet {
+        source: Source,
+        bytes: Box<[u8]>,
+    },
 }
 
 /// An answer that waits until what it says is durable.
@@ -154,7 +162,7 @@ impl Engine {
                 Some(source.reply())
             }
             Decision::Proven(proven) => {
-                let held = Held(HeldKind::Request { proven, source });
+                let held = Held(HeldKind::Request { proven, source, asked: false });
                 self.tell(now, residency::Input::Ask { call: proven.ticket.call, held });
                 None
             }
@@ -220,10 +228,16 @@ impl Engine {
             From::Write { call, leg, attachment, based_on } => {
                 self.outputs.push_back(Output::Write { call, leg, attachment, based_on });
             }
-            From::Serve { call, held: Held(HeldKind::Request { proven, source }) } => {
-                self.serve(now, call, proven, source);
+            From::Serve { call, held: Held(HeldKind::Request { proven, source, asked }) } => {
+                if !asked && self.residency.knows_nothing_of(call, proven.ticket.leg) {
+                    // Its ticket was given with a record that is newer than ours.
+                    let held = Held(HeldKind::Request { proven, source, asked: true });
+                    let _ = self.residency.handle(now, residency::Input::Unheard { call, held });
+                } else {
+                    self.serve(now, call, proven, source);
+                }
             }
-            From::Refuse { held: Held(HeldKind::Request { proven, source }) } => {
+            From::Refuse { held: Held(HeldKind::Request { proven, source, .. }) } => {
                 let code = if matches!(proven.ask, Ok(Ask::Allocate { .. })) { 403 } else { 437 };
                 self.answer(&proven, source, Answer::Refused(Problem::new(code)));
             }

@@ -116,6 +116,10 @@ fn rung_changed<'a>(old: Option<&Call>, new: &'a Call, rung: &'a Rung, pushes: &
                 let leg = new.legs.iter().find(|leg| leg.party.as_ref() == Some(device)).map(|leg| leg.n);
                 pushes.extend(leg.and_then(|leg| caller(What::Accepted(leg, device))));
             }
+            // Removed and answered between two looks: its ring is over all the same.
+            RungState::Removed if before.is_some_and(|before| before != RungState::Removed) => {
+                pushes.push(Push { to: device, what: What::Ended(EndReason::Kicked) });
+            }
             RungState::Removed => {}
             _ => pushes.push(Push { to: device, what: What::AnsweredElsewhere }),
         }

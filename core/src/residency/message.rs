@@ -33,6 +33,14 @@ pub enum Input<H, A> {
         /// The packet.
         held: H,
     },
+    /// A proven request of a leg that the record does not have yet: its ticket was given with a newer one. It is served when
+    /// the store has been asked, or dropped if that was done within the last second: the change is on its way to us.
+    Unheard {
+        /// The call.
+        call: CallId,
+        /// The request.
+        held: H,
+    },
     /// A packet from an unknown address: perhaps its call is only not loaded yet.
     Stray {
         /// The packet.

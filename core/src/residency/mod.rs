@@ -114,6 +114,13 @@ impl<H, A: Clone> Residency<H, A> {
         self.calls.get(&call).is_some_and(|resident| resident.doubts(now.mono))
     }
 
+    /// Whether the record of a call says nothing of a leg, neither that it is there nor that it has left.
+    #[must_use]
+    pub fn knows_nothing_of(&self, call: CallId, leg: LegId) -> bool {
+        let record = self.calls.get(&call).and_then(|resident| resident.record());
+        record.is_some_and(|record| record.legs.iter().all(|other| other.n != leg))
+    }
+
     /// Takes an input in.
     ///
     /// # Errors
@@ -123,6 +130,7 @@ impl<H, A: Clone> Residency<H, A> {
         match input {
             Input::Ask { call, held } => self.ask(now, call, held),
             Input::Doubt { call, held } => self.with(call, |resident, shared| resident.doubt(now, held, shared)),
+            Input::Unheard { call, held } => self.with(call, |resident, shared| resident.unheard(now, held, shared)),
             Input::Stray { held } => {
                 if self.restoring && !self.strays.push(now, held) {
                     self.shared.counters.over_cap += 1;

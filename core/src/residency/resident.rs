@@ -121,6 +121,17 @@ impl<H, A: Clone> Resident<H, A> {
         }
     }
 
+    /// A request of a leg that the record does not have: the store is asked first, once a second.
+    pub(super) fn unheard(&mut self, now: Mono, held: H, shared: &mut Shared<H, A>) {
+        // What was asked before the request came may be answered as of before it: then its client asks again.
+        let asked = self.load != Load::Idle || self.reread.is_some_and(|at| now.since(at) < limits::REREAD_AFTER);
+        if self.phase == Phase::Current && !asked {
+            self.hold(now, Held::Request(held), shared);
+            self.reread = Some(now);
+            self.load(shared);
+        }
+    }
+
     fn hold(&mut self, now: Mono, held: Held<H>, shared: &mut Shared<H, A>) {
         if !self.held.push(now, held) {
             shared.counters.over_cap += 1;

@@ -153,7 +153,9 @@ impl Call {
 
     fn place(placed: Placed, now: Now) -> Result<Self, Refusal> {
         let Placed { id, kind, media, caller, callees, request } = placed;
-        if callees.is_empty() || callees.len() > limits::RUNG_DEVICES {
+        let twice = |(at, party): (usize, &Party)| callees.iter().skip(at + 1).any(|other| other == party);
+        let good = !callees.contains(&caller) && !callees.iter().enumerate().any(twice);
+        if callees.is_empty() || callees.len() > limits::RUNG_DEVICES || !good {
             return Err(Refusal::GroupSize);
         }
         let mut call = Self::bare(id, kind, now.wall);

@@ -125,6 +125,7 @@ fn a_device_removed_while_nobody_looked_is_told_once_that_its_ring_is_over() {
         vec![CallCommand::Ringing(cast[B[0]].clone())],
         vec![CallCommand::Hangup(cast[A].clone())],
         vec![CallCommand::Expire(Timer::Ring)],
+        vec![CallCommand::Accept(cast[2].clone())],
         vec![CallCommand::Accept(cast[2].clone()), CallCommand::Hangup(cast[2].clone())],
     ] {
         let commands: Vec<_> = std::iter::once(remove()).chain(rest).collect();

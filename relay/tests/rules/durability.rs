@@ -95,7 +95,27 @@ fn refusals_that_need_no_store_are_given_with_the_store_away() {
     relay.store.mood = Mood::Away;
     assert_eq!(one.bind(&mut relay, 0x4001, LEG1), Some(400));
     assert_eq!(one.permit(&mut relay, "10.0.0.1:1"), Some(403));
-    assert_eq!(Client::new(&relay, one.call, 3, "198.51.100.9:1").allocate(&mut relay).map(|r| r.code), Some(403));
+}
+
+#[test]
+fn a_leg_that_the_record_does_not_have_is_refused_only_when_the_store_was_asked_for_it() {
+    let mut relay = Relay::new();
+    let (one, _) = channel_pair(&mut relay);
+    let loads = relay.store.loads.len();
+    let code = |relay: &mut Relay, leg: u16, port: u16| {
+        Client::new(relay, one.call, leg, &format!("198.51.100.9:{port}")).allocate(relay).map(|r| r.code)
+    };
+    // Its ticket may have been given with a record that is on its way to us.
+    relay.store.mood = Mood::Away;
+    assert_eq!(code(&mut relay, 3, 1), None);
+    relay.store.mood = Mood::Prompt;
+    relay.pass(2_000);
+    assert_eq!(code(&mut relay, 3, 2), Some(403));
+    // Again within a second: silence, since the change may have been made after we asked.
+    assert_eq!(code(&mut relay, 3, 3), None);
+    relay.pass(1_000);
+    assert_eq!(code(&mut relay, 3, 4), Some(403));
+    assert!(relay.store.loads.len() > loads, "the store was asked");
 }
 
 #[test]
