@@ -19,7 +19,7 @@ use crate::limits;
 use crate::payload::Payload;
 use crate::sealing::Recipient;
 use crate::shared::{CallState, Peer, Shared};
-use crate::turn::{TurnError, TurnTransport};
+use crate::turn::TurnTransport;
 
 /// A call that this device has a leg in. Cheap to clone; dropping it does not hang up.
 #[derive(Clone)]
@@ -255,21 +255,13 @@ impl Call {
     }
 
     async fn open(&self) -> Result<TurnTransport, Error> {
-        let mut transport = self.allocate().await?;
+        let server = self.server().ok_or(Error::NotAccepted)?;
+        let mut transport = TurnTransport::open(&server, self.shared.peer_at.subscribe()).await?;
         let (inner, shared, at) = (Arc::clone(&self.inner), Arc::clone(&self.shared), transport.moves());
         transport.run(announce(inner, shared, at, self.again));
         self.accepted().await?;
         transport.connected().await?;
         Ok(transport)
-    }
-}
-
-impl Call {
-    /// Allocates. A relay that has the call in memory may not have heard yet that this leg is in it, and refuses with 403 what
-    /// signaling has just given a ticket for: it is asked again, a few times. A leg that is not in the call stays refused.
-    async fn allocate(&self) -> Result<TurnTransport, Error> {
-        let server = self.server().ok_or(Error::NotAccepted)?;
-        Ok(TurnTransport::open(&server, self.shared.peer_at.subscribe()).await?)
     }
 }
 
