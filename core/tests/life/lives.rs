@@ -195,11 +195,11 @@ fn live_through(rung: usize, steps: &[(i64, Try)]) {
         }
         call = next;
     }
-    skips_agree(&cast, &past, &story);
+    skips_agree(&cast, &past);
 }
 
 /// Who sees only some of the records tells each device the same last word as who sees all of them.
-fn skips_agree(cast: &[Party], past: &[(Call, BTreeSet<(usize, String)>)], story: &Story) {
+fn skips_agree(cast: &[Party], past: &[(Call, BTreeSet<(usize, String)>)]) {
     for (i, (old, _)) in past.iter().enumerate() {
         let mut words = BTreeSet::new();
         for (new, tellings) in &past[i + 1..] {
