@@ -40,6 +40,9 @@ pub(crate) const CHROMIUM: Tool =
 /// A TURN client and server that we did not write.
 pub(crate) const COTURN: Tool =
     Tool { program: "turnutils_uclient", packages: &["coturn"], purpose: "a TURN client of others", version_min: None };
+/// Makes the network namespaces in which a phone loses an address.
+pub(crate) const IP: Tool =
+    Tool { program: "ip", packages: &["iproute2"], purpose: "tests in network namespaces", version_min: None };
 /// Runs schemathesis.
 pub(crate) const PYTHON: Tool = Tool {
     program: "python3",
@@ -54,7 +57,7 @@ pub(crate) const FIREFOX: Tool =
 /// What the product and its page are built with.
 pub(crate) const BUILD: &[Tool] = &[PROTOC, NODE, NPM];
 /// What `cargo xtask test` needs.
-pub(crate) const TEST: &[Tool] = &[PROTOC, NODE, NPM, CHROMIUM, COTURN];
+pub(crate) const TEST: &[Tool] = &[PROTOC, NODE, NPM, CHROMIUM, COTURN, IP];
 
 /// Sees to it that all of `tools` are there.
 ///

@@ -20,12 +20,14 @@ const FLAGS = [
 export interface ChromiumOptions {
   /** What the user answers when asked for the camera. */
   camera?: "allow" | "deny";
+  /** What is started instead of Chromium itself, and starts it. */
+  program?: string;
 }
 
-export function launchChromium({ camera = "allow" }: ChromiumOptions = {}): Promise<Browser> {
+export function launchChromium({ camera = "allow", program }: ChromiumOptions = {}): Promise<Browser> {
   const answer = `--use-fake-ui-for-media-stream${camera === "deny" ? "=deny" : ""}`;
   return chromium.launch({
-    executablePath: need(CHROMIUM, "install chromium, or name it in TANDEM_CHROMIUM"),
+    executablePath: program ?? need(CHROMIUM, "install chromium, or name it in TANDEM_CHROMIUM"),
     args: [...FLAGS, answer],
   });
 }

@@ -30,6 +30,8 @@ export interface Process {
 export interface Ready {
   page: string;
   turn: string;
+  api: string;
+  connect: string;
   data_dir: string;
   demo: { call_id: string; legs: { leg: number; ice_servers: RTCIceServer[] }[] };
   processes: Process[];
@@ -56,9 +58,10 @@ export class TandemDev {
     need(TANDEM_BIN, "build it first (cargo build), or name it in TANDEM_BIN");
     const folder = await mkdtemp(path.join(tmpdir(), "tandem-e2e-"));
     const log = path.join(out, "tandem-dev.log");
+    const turn = args.includes("--turn") ? [] : ["--turn", "127.0.0.1:0"];
     const child = spawn(
       TANDEM_BIN,
-      ["dev", "--json", "--http", "127.0.0.1:0", "--turn", "127.0.0.1:0", "--data-dir", folder, ...args],
+      ["dev", "--json", "--http", "127.0.0.1:0", ...turn, "--data-dir", folder, ...args],
       { stdio: ["ignore", "pipe", "pipe"] },
     );
     child.stderr.pipe(createWriteStream(log));
