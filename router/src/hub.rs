@@ -265,6 +265,10 @@ impl Hub {
             if known.call.ended.is_some_and(|ended| late(ended.at)) {
                 continue;
             }
+            // What a device was in before it was removed is nothing of the one that has registered under its name since.
+            if self.view.removed_at(device).is_some_and(|removed| removed >= known.call.created) {
+                continue;
+            }
             for push in pushes(None, &known.call).into_iter().filter(|push| *push.to == party) {
                 told.extend(record_text(&self.view, known, &party, device, push.what, now));
             }

@@ -10,6 +10,7 @@ use tandem_core::topology::{Blob, BlobKind, Call, Removal};
 use tandem_state_client::{Entry, Key, Listing, Revision};
 use tandem_wire::id::CallId;
 use tandem_wire::party::{DeviceKey, Party};
+use tandem_wire::units::Wall;
 
 use crate::limits;
 use crate::push::BlobId;
@@ -153,6 +154,11 @@ impl View {
     /// Whether a token of `party` that was issued at `issued` is void.
     pub(crate) fn is_void(&self, party: &Party, issued: Option<u64>) -> bool {
         self.removals.get(&party.key()).is_some_and(|removal| removal.voids(issued))
+    }
+
+    /// When a device was removed last.
+    pub(crate) fn removed_at(&self, device: DeviceKey) -> Option<Wall> {
+        self.removals.get(&device).map(|removal| removal.at)
     }
 
     /// How many calls and blobs there are.
