@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -424,6 +425,89 @@ fn no_address_ticket_call_or_signal_of_anyone_stands_in_logs_or_metrics() {
         for canary in &canaries {
             // Never with the canary in the message: it might be a secret.
             let line = text.lines().find(|line| has_word(line, canary));
+            assert!(line.is_none(), "{:?}", line.map(|line| line.replace(canary, "<canary>")));
+        }
+    }
+}
+
+/// Attacks X02 and M11: a whole call between canary accounts, with every process at its most talkative.
+#[test]
+fn no_account_device_token_or_sealed_word_stands_in_logs_or_metrics_of_any_process() {
+    let roles = ["state-server", "relay", "signaling", "router"];
+    let admins: Vec<SocketAddr> = roles.iter().map(|_| free_tcp()).collect();
+    let settings: Vec<String> = roles
+        .iter()
+        .zip(&admins)
+        .flat_map(|(role, admin)| [format!("{role}.admin={admin}"), format!("{role}.log.filter=trace")])
+        .flat_map(|setting| ["--set".to_owned(), setting])
+        .collect();
+    let dev = Dev::start(&settings.iter().map(String::as_str).collect::<Vec<_>>());
+    let address = |name: &str| -> SocketAddr {
+        let url = dev.said[name].as_str().unwrap();
+        url.split('/').nth(2).unwrap().parse().unwrap()
+    };
+    let (api, connect) = (address("api"), address("connect"));
+    let mut tokens = Vec::new();
+    for (account, device) in [("canary.caller", "dev_canary1"), ("canary.callee", "dev_canary2")] {
+        let minted = post(api, "/v1/dev/tokens", &json!({ "account": account, "device": device }));
+        let token = minted.json()["token"].as_str().unwrap().to_owned();
+        let (key, signature) = ("QUNBTkFSWS1LRVktQUNBTkFSWS1LRVktQUNBTkFSWS0=", "Q".repeat(86) + "==");
+        let body = json!({
+            "identity": { "sign": key, "agree": key }, "push_token": "canary-push",
+            "signed_prekey": { "id": 1, "key": key, "signature": signature },
+        });
+        let headers = format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n");
+        let answer = ask(api, "PUT", &format!("/v1/devices/{device}"), &headers, &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        tokens.push((token, headers));
+    }
+    // The callee's socket, for as long as the call lasts.
+    let mut socket = TcpStream::connect(connect).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let upgrade = format!(
+        "GET /v1/connect HTTP/1.1\r\nhost: {connect}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: tandem.v1, bearer.{}\r\n\r\n",
+        tokens[1].0
+    );
+    socket.write_all(upgrade.as_bytes()).unwrap();
+    let sealed = "Y2FuYXJ5LXNlYWxlZC1vZmZlcg==";
+    let body = json!({
+        "to": ["canary.callee"], "kind": "one_to_one", "media": "audio",
+        "sealed": { "dev_canary2": sealed }, "missed": { "dev_canary2": sealed },
+    });
+    let placed = ask(api, "POST", "/v1/calls", &tokens[0].1, &body.to_string());
+    assert_eq!(placed.status, 201, "{}", placed.body);
+    let (call, ticket) = (placed.json()["call_id"].clone(), placed.json()["ice_servers"][0].clone());
+    let call = call.as_str().unwrap();
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("call.offer") {
+        let mut buffer = [0; 4_096];
+        let read = socket.read(&mut buffer).unwrap();
+        assert!(read > 0, "the socket was closed");
+        heard.extend_from_slice(&buffer[..read]);
+    }
+    for (device, verb, body) in [
+        (1, "ringing", json!({})),
+        (1, "accept", json!({ "sealed": sealed })),
+        (0, "signal", json!({ "sealed": { "dev_canary2": sealed } })),
+        (0, "signal", json!({ "canary-field": "canary-value" })),
+        (0, "end", json!({})),
+        (0, "accept", json!({ "sealed": sealed })),
+    ] {
+        ask(api, "POST", &format!("/v1/calls/{call}/{verb}"), &tokens[device].1, &body.to_string());
+    }
+    ask(api, "GET", "/v1/relays?canary-query", &format!("authorization: Bearer {}x\r\n", tokens[0].0), "");
+    ask(api, "DELETE", "/v1/devices/dev_canary2", &tokens[1].1, "");
+
+    let mut canaries = vec!["canary", "QUNBTkFSWS1LRVkt", sealed, call];
+    canaries.extend([ticket["username"].as_str().unwrap(), ticket["credential"].as_str().unwrap()]);
+    canaries.extend(tokens.iter().map(|(token, _)| token.as_str()));
+    let mut shown = vec![dev.log()];
+    shown.extend(admins.iter().map(|admin| get(*admin, "/metrics").body));
+    for text in &shown {
+        assert!(text.len() > 500, "{text}");
+        for canary in &canaries {
+            let line = text.lines().find(|line| line.contains(canary));
             assert!(line.is_none(), "{:?}", line.map(|line| line.replace(canary, "<canary>")));
         }
     }
