@@ -20,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::connection::{End, Outgoing};
 use crate::limits;
-use crate::push::{self, BlobId};
+use crate::push::{self, Queued as _};
 use crate::view::{Changed, View, key};
 use crate::writer::Writer;
 
@@ -239,7 +239,7 @@ impl Hub {
                 Output::Ready(_, connection) => self.up_to_date(connection),
                 Output::Deliver(device, connection, blob) => {
                     let now = tandem_net::clock::now().wall;
-                    let text = self.view.blob(device, blob).and_then(|(id, blob)| push::of_blob(id, &blob, now));
+                    let text = self.view.blob(device, blob).and_then(|(id, blob)| blob.push(id, now));
                     if !send(&self.connections, connection, text) {
                         self.give_up(connection);
                     }

@@ -152,14 +152,23 @@ pub(crate) fn of_record(
     }
 }
 
-/// What is told of a blob by itself. An offer, an answer and a note that is not yet one are told with their record.
-pub(crate) fn of_blob(id: BlobId, blob: &Blob, now: Wall) -> Option<String> {
-    let push = |kind| Push::about(kind, id.name.call, id.revision, blob.at, now);
-    let from = Some(PartyView::from(&blob.from));
-    match blob.kind {
-        BlobKind::Signal => Push { from, ..push("call.signal") }.with(Some((id, blob))).text(),
-        BlobKind::Missed => Push { from, media: blob.media, ..push("call.missed") }.with(Some((id, blob))).text(),
-        BlobKind::Offer | BlobKind::Accept | BlobKind::Note => None,
+/// What can wait in a device's queue. What calls seal is the first; an app's messages come later, and need no more than this:
+/// order, acknowledgement and replay are `core::mailbox`'s, which knows names only.
+pub(crate) trait Queued {
+    /// What the device is pushed, if it is anything by itself.
+    fn push(&self, id: BlobId, now: Wall) -> Option<String>;
+}
+
+impl Queued for Blob {
+    /// An offer, an answer and a note that is not yet one are told with their call's record.
+    fn push(&self, id: BlobId, now: Wall) -> Option<String> {
+        let push = |kind| Push::about(kind, id.name.call, id.revision, self.at, now);
+        let from = Some(PartyView::from(&self.from));
+        match self.kind {
+            BlobKind::Signal => Push { from, ..push("call.signal") }.with(Some((id, self))).text(),
+            BlobKind::Missed => Push { from, media: self.media, ..push("call.missed") }.with(Some((id, self))).text(),
+            BlobKind::Offer | BlobKind::Accept | BlobKind::Note => None,
+        }
     }
 }
 
