@@ -20,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::connection::{End, Outgoing};
 use crate::limits;
-use crate::push::{self, Queued as _};
+use crate::push::{self, BlobId, Queued as _};
 use crate::view::{Changed, View, key};
 use crate::writer::Writer;
 
