@@ -114,6 +114,8 @@ test("a camera that is refused gets a calm message, and nothing else happens", a
 
 test("the page is reached and worked by keyboard alone", async () => {
   const side = await tab("keys");
+  // Past the link to the phone.
+  await side.page.keyboard.press("Tab");
   await side.page.keyboard.press("Tab");
   expect(await focused(side)).toBe("connect");
   await side.page.keyboard.press("Enter");
