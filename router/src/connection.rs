@@ -24,6 +24,8 @@ use crate::push::BlobId;
 pub(crate) enum Outgoing {
     /// A push.
     Text(Utf8Bytes),
+    /// Say to the hub that everything before this has been sent.
+    Tell,
     /// It is over.
     Close(End),
 }
@@ -135,6 +137,7 @@ async fn run(
         tokio::select! {
             next = outgoing.recv() => match next {
                 Some(Outgoing::Text(text)) => socket.send(Message::Text(text)).await.ok()?,
+                Some(Outgoing::Tell) => events.send(Event::Taken(id)).await.ok()?,
                 Some(Outgoing::Close(end)) => return Some(end),
                 // The hub gave it up: it took too little.
                 None => return Some(End::Slow),

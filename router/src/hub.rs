@@ -6,10 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
-use tandem_core::call::{What, pushes};
+use tandem_core::call::pushes;
 use tandem_core::mailbox::{Cause, ConnectionId, Input, Mailboxes, Output};
-use tandem_core::topology::{BlobKind, Phase};
+use tandem_core::topology::Phase;
 use tandem_state_client::{BucketSet, Changes, Entry, Followed, Kinds, Listing, Revision, Store, follow};
 use tandem_telemetry::metric::router as metric;
 use tandem_wire::id::CallId;
@@ -20,7 +19,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::connection::{End, Outgoing};
 use crate::limits;
-use crate::push::{self, BlobId, Queued as _};
+use crate::outbox::{Connection, Fed, Waiting, record_text};
+use crate::push::BlobId;
 use crate::view::{Changed, View, key};
 use crate::writer::Writer;
 
@@ -40,14 +40,8 @@ pub(crate) enum Event {
     Disconnected(ConnectionId),
     /// A device has these blobs.
     Acked(ConnectionId, Vec<BlobId>),
-}
-
-struct Connection {
-    party: Party,
-    device: DeviceKey,
-    issued: Option<u64>,
-    expires: Wall,
-    outgoing: mpsc::Sender<Outgoing>,
+    /// The connection has sent what it was handed.
+    Taken(ConnectionId),
 }
 
 struct Hub {
@@ -165,14 +159,12 @@ impl Hub {
     fn tell_call(&mut self, id: CallId, old: Option<&tandem_core::topology::Call>) {
         let Some(known) = self.view.call(id) else { return };
         let now = tandem_net::clock::now().wall;
-        let mut slow = Vec::new();
-        for told in pushes(old, &known.call) {
-            let device = told.to.key();
+        let mut told = Vec::new();
+        for push in pushes(old, &known.call) {
+            let device = push.to.key();
             let Some(connection) = self.mailboxes.connection(device) else { continue };
-            let text = record_text(&self.view, known, told.to, device, told.what, now);
-            if !send(&self.connections, connection, text) {
-                slow.push(connection);
-            }
+            let text = record_text(&self.view, known, push.to, device, push.what, now);
+            told.extend(text.map(|text| (connection, text)));
         }
         // A device that is connected here is not away, whoever thought so.
         let here: Vec<Party> = known
@@ -186,8 +178,8 @@ impl Hub {
         for party in here {
             self.presence(&party);
         }
-        for connection in slow {
-            self.give_up(connection);
+        for (connection, text) in told {
+            self.tell_connection(connection, Waiting::Change(text));
         }
     }
 
@@ -199,7 +191,7 @@ impl Hub {
                     return;
                 }
                 let device = party.key();
-                self.connections.insert(id, Connection { party, device, issued, expires, outgoing });
+                self.connections.insert(id, Connection::new(party, issued, expires, outgoing));
                 metric::CONNECTIONS.set(gauge(self.connections.len()));
                 self.mailboxes.handle(Input::Connected(device, id));
             }
@@ -210,6 +202,12 @@ impl Hub {
                     self.drain();
                     self.presence(&connection.party);
                 }
+            }
+            Event::Taken(id) => {
+                if let Some(open) = self.connections.get_mut(&id) {
+                    open.taken();
+                }
+                self.feed(id);
             }
             Event::Acked(id, blobs) => {
                 let Some(connection) = self.connections.get(&id) else { return };
@@ -236,14 +234,8 @@ impl Hub {
                     self.end(connection, end);
                 }
                 Output::Greet(device, connection) => self.greet(device, connection),
-                Output::Ready(_, connection) => self.up_to_date(connection),
-                Output::Deliver(device, connection, blob) => {
-                    let now = tandem_net::clock::now().wall;
-                    let text = self.view.blob(device, blob).and_then(|(id, blob)| blob.push(id, now));
-                    if !send(&self.connections, connection, text) {
-                        self.give_up(connection);
-                    }
-                }
+                Output::Ready(_, connection) => self.tell_connection(connection, Waiting::Ready),
+                Output::Deliver(_, connection, blob) => self.tell_connection(connection, Waiting::Blob(blob)),
                 Output::Delete(device, blob, revision) => {
                     metric::ACKED.add(1);
                     self.writer.delete(key(device, blob), revision);
@@ -254,37 +246,32 @@ impl Hub {
         }
     }
 
-    /// Says how a device's calls stand.
+    /// Has a device told how its calls stand.
     fn greet(&mut self, device: DeviceKey, connection: ConnectionId) {
-        let Some(party) = self.connections.get(&connection).map(|connection| connection.party.clone()) else { return };
-        let now = tandem_net::clock::now().wall;
-        let mut told = Vec::new();
-        for known in self.view.calls_of(device) {
-            // Who comes later than this has nothing of it on a screen any more.
-            let late = |at: Wall| now.since(at) > tandem_core::limits::ENDED_BLOB_LIFE;
-            if known.call.ended.is_some_and(|ended| late(ended.at)) {
-                continue;
-            }
-            // What a device was in before it was removed is nothing of the one that has registered under its name since.
-            if self.view.removed_at(device).is_some_and(|removed| removed >= known.call.created) {
-                continue;
-            }
-            for push in pushes(None, &known.call).into_iter().filter(|push| *push.to == party) {
-                told.extend(record_text(&self.view, known, &party, device, push.what, now));
-            }
-        }
-        if !told.into_iter().all(|text| send(&self.connections, connection, Some(text))) {
-            self.give_up(connection);
+        let calls: Vec<CallId> = self.view.calls_of(device).into_iter().map(|known| known.call.id).collect();
+        for call in calls {
+            self.tell_connection(connection, Waiting::Call(call));
         }
     }
 
-    /// Says that a device is up to date, and writes down that it is there.
-    fn up_to_date(&mut self, connection: ConnectionId) {
-        let Some(party) = self.connections.get(&connection).map(|connection| connection.party.clone()) else { return };
-        if send(&self.connections, connection, Some(push::ready(self.at))) {
-            self.presence(&party);
-        } else {
-            self.give_up(connection);
+    /// Tells a connection something, behind what it is still to be told.
+    fn tell_connection(&mut self, connection: ConnectionId, what: Waiting) {
+        if let Some(open) = self.connections.get_mut(&connection) {
+            open.waiting(what);
+            self.feed(connection);
+        }
+    }
+
+    /// Hands a connection as much of what it is to be told as it takes now.
+    fn feed(&mut self, connection: ConnectionId) {
+        let Some(open) = self.connections.get_mut(&connection) else { return };
+        match open.feed(&self.view, self.at) {
+            Fed::Going => {}
+            Fed::Ready => {
+                let party = open.party.clone();
+                self.presence(&party);
+            }
+            Fed::Slow => self.give_up(connection),
         }
     }
 
@@ -348,32 +335,6 @@ impl Hub {
         }
         self.connections.clear();
     }
-}
-
-/// The text of a push about a call, with what was sealed for this device, while it waits.
-fn record_text(
-    view: &View,
-    known: &crate::view::Known,
-    to: &Party,
-    device: DeviceKey,
-    what: What<'_>,
-    now: Wall,
-) -> Option<String> {
-    let kind = match what {
-        What::Offer => Some(BlobKind::Offer),
-        What::Accepted(..) => Some(BlobKind::Accept),
-        _ => None,
-    };
-    let blob = kind.and_then(|kind| view.blob_of_kind(device, known.call.id, kind));
-    let blob = blob.as_ref().map(|(id, blob)| (*id, blob));
-    push::of_record(&known.call, known.revision, to, what, blob, now)
-}
-
-/// Hands a push to a connection; `false` if it takes no more.
-fn send(connections: &HashMap<ConnectionId, Connection>, connection: ConnectionId, text: Option<String>) -> bool {
-    let (Some(text), Some(open)) = (text, connections.get(&connection)) else { return true };
-    metric::PUSHED.add(1);
-    open.outgoing.try_send(Outgoing::Text(Utf8Bytes::from(text))).is_ok()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "what is counted is capped far below 2^53")]

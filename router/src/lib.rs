@@ -8,6 +8,7 @@ mod connect;
 mod connection;
 mod hub;
 pub mod limits;
+mod outbox;
 mod push;
 mod view;
 mod writer;

@@ -10,9 +10,11 @@ pub const MESSAGE_BYTES: usize = 4 << 10;
 pub const READ_BUFFER: usize = 1 << 10;
 /// What a connection may have to write before it fails. The largest push, an offer of 8 KiB in base64, is under 12 KiB.
 pub const WRITE_BUFFER_MAX: usize = 64 << 10;
-/// Pushes that wait for one connection. A device that comes back to 32 blobs of each of two calls has as many; one that
-/// takes none of them is closed, and finds them again when it comes back.
-pub const PUSHES_WAITING: usize = 96;
+/// Pushes that are handed to one connection at once, and what may happen to a device that takes nothing of them: then it is
+/// closed, and finds everything when it comes back. What waits for it when it comes may be more, and is told piece by piece.
+pub const PUSHES_WAITING: usize = 64;
+/// Pushes that the standing of one call may come to for one device: of a call of two, a caller's that rings at ten.
+pub const PUSHES_PER_CALL: usize = 16;
 /// Connections of one process. It may have 20,000 files here.
 pub const CONNECTIONS: usize = 19_500;
 /// Bytes of a request's body: there is none.
