@@ -43,7 +43,7 @@ export class Namespace {
     const namespace = new Namespace(name, await mkdtemp(path.join(tmpdir(), "tandem-netns-")));
     ip("netns", "add", name);
     ip("-n", name, "link", "set", "lo", "up");
-    ip("addr", "add", `${RELAY}/32`, "dev", "lo");
+    ip("addr", "replace", `${RELAY}/32`, "dev", "lo");
     for (const way of [1, 2]) {
       const [here, there] = [`tdm${process.pid}h${way}`.slice(-15), `way${way}`];
       ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name);
