@@ -43,6 +43,22 @@ async fn a_message_of_four_kibibytes_is_read_and_one_byte_more_closes_with_1009_
     assert_eq!(socket.end().await, Some(1009));
 }
 
+/// S08: fragments without a byte in them, of which no message ever comes.
+#[tokio::test]
+async fn empty_fragments_without_end_are_ended_by_their_number() {
+    let running = Running::new().await;
+    let mut socket = connected(&running).await;
+    socket.frame(TEXT_BEGINS, b"").await.unwrap();
+    let some: Vec<u8> = (0..1_000).flat_map(|_| frame(CONTINUES, b"")).collect();
+    let mut sent = 0;
+    // It is closed long before this; without a bound all of it would be taken.
+    while sent < 64 << 20 && tokio::io::AsyncWriteExt::write_all(&mut socket.stream, &some).await.is_ok() {
+        sent += some.len();
+    }
+    assert!(sent < 16 << 20, "{sent} bytes were taken");
+    connected(&running).await;
+}
+
 /// S08: fragments that never end.
 #[tokio::test]
 async fn fragments_without_end_are_bounded() {

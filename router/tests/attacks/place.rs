@@ -34,7 +34,11 @@ impl Drop for Running {
 
 /// As `tandem router` serves it.
 pub(crate) fn role_limits() -> Limits {
-    Limits { drain: bounds::DRAIN, ..Limits::new(bounds::CONNECTIONS, bounds::BODY_BYTES) }
+    Limits {
+        read_bytes_per_second: Some(bounds::BYTES_PER_SECOND),
+        drain: bounds::DRAIN,
+        ..Limits::new(bounds::CONNECTIONS, bounds::BODY_BYTES)
+    }
 }
 
 impl Running {
