@@ -15,17 +15,17 @@ use tokio::time::Instant;
 use crate::cluster::Cluster;
 use crate::http::Client;
 use crate::socket::Socket;
-use crate::{ACCOUNTS, AT_ONCE, Failure};
+use crate::{ACCOUNTS, Failure};
 
 /// A record of a call has about as many bytes.
 const RECORD: usize = 300;
 
 /// Durable writes a second of the store alone, over the same gRPC.
-pub(crate) async fn floor(cluster: &Cluster, seconds: u64) -> Result<f64, Failure> {
+pub(crate) async fn floor(cluster: &Cluster, seconds: u64, at_once: usize) -> Result<f64, Failure> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut tasks = JoinSet::new();
-    for _ in 0..AT_ONCE {
+    for _ in 0..at_once {
         let store = cluster.store.clone();
         tasks.spawn(async move {
             let mut count = 0_u64;
@@ -61,13 +61,13 @@ fn body(callee: usize) -> String {
 }
 
 /// Calls a second that are placed: each is answered with its ticket, and so rings.
-pub(crate) async fn setups(cluster: &Cluster, seconds: u64, round: usize) -> Result<f64, Failure> {
+pub(crate) async fn setups(cluster: &Cluster, seconds: u64, at_once: usize, round: usize) -> Result<f64, Failure> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let tokens: Arc<Vec<String>> =
         Arc::new((0..ACCOUNTS).map(|n| cluster.token(&format!("caller{n}"))).collect::<Result<_, _>>()?);
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut tasks = JoinSet::new();
-    for _ in 0..AT_ONCE {
+    for _ in 0..at_once {
         let (api, tokens) = (cluster.api, Arc::clone(&tokens));
         tasks.spawn(async move {
             let mut client = Client::connect(api).await?;

@@ -5,7 +5,7 @@
 //! should use the machine.
 //!
 //! ```text
-//! cargo xtask bench signaling [--rounds 5] [--seconds 3] [--connections 19000] [--only setup,ring,memory]
+//! cargo xtask bench signaling [--rounds 5] [--seconds 3] [--at-once 64] [--connections 19000] [--only setup,ring,memory]
 //! ```
 #![allow(
     clippy::print_stdout,
@@ -38,12 +38,13 @@ struct Args {
     rounds: usize,
     seconds: u64,
     connections: usize,
+    at_once: usize,
     only: Vec<String>,
 }
 
 impl Args {
     fn parse() -> Result<Self, Failure> {
-        let mut args = Self { rounds: 5, seconds: 3, connections: 19_000, only: Vec::new() };
+        let mut args = Self { rounds: 5, seconds: 3, connections: 19_000, at_once: AT_ONCE, only: Vec::new() };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -51,6 +52,7 @@ impl Args {
                 "--rounds" => args.rounds = value()?.parse()?,
                 "--seconds" => args.seconds = value()?.parse()?,
                 "--connections" => args.connections = value()?.parse()?,
+                "--at-once" => args.at_once = value()?.parse()?,
                 "--only" => args.only = value()?.split(',').map(str::to_owned).collect(),
                 "--bench" => {}
                 other => return Err(format!("there is no {other}").into()),
@@ -116,8 +118,8 @@ async fn measure(args: &Args) -> Result<(), Failure> {
 async fn setups(args: &Args, cluster: &Cluster) -> Result<(), Failure> {
     let (mut floors, mut placed, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..args.rounds {
-        let floor = load::floor(cluster, args.seconds).await?;
-        let setups = load::setups(cluster, args.seconds, round).await?;
+        let floor = load::floor(cluster, args.seconds, args.at_once).await?;
+        let setups = load::setups(cluster, args.seconds, args.at_once, round).await?;
         println!("round {round}: store {floor:.0} writes/s, calls placed {setups:.0}/s, ratio {:.2}", setups / floor);
         floors.push(floor);
         placed.push(setups);
@@ -125,8 +127,9 @@ async fn setups(args: &Args, cluster: &Cluster) -> Result<(), Failure> {
     }
     let ratio = median(ratios);
     println!(
-        "call set-ups (POST /v1/calls answered, {AT_ONCE} at once): {:.0}/s beside {:.0} bare durable writes/s of the store \
+        "call set-ups (POST /v1/calls answered, {} at once): {:.0}/s beside {:.0} bare durable writes/s of the store \
          over the same gRPC: {ratio:.2} of it (target 0.4: {})",
+        args.at_once,
         median(placed),
         median(floors),
         verdict(ratio >= 0.4)
