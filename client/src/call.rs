@@ -249,8 +249,10 @@ impl Call {
     /// [`Error::Turn`]; [`Error::Ended`] if the call ends meanwhile; [`Error::NotAccepted`] without a place in the call.
     pub async fn transport(&self) -> Result<TurnTransport, Error> {
         tokio::select! {
-            opened = self.open() => opened,
+            // A call that is over is over, whatever else could be said of it.
+            biased;
             reason = self.ended() => Err(Error::Ended(reason)),
+            opened = self.open() => opened,
         }
     }
 
