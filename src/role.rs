@@ -87,7 +87,6 @@ pub(crate) fn main<R: Role>(args: &RoleArgs) -> Result<(), Failure> {
     if let Some(parent) = args.die_with_parent {
         lifeline::tie_to(parent).map_err(Failure::Run)?;
     }
-    tandem_net::memory::share_one_heap();
     let LogConfig { format, filter } = config.log();
     log::init(*format, &filter.filter).map_err(|error| Failure::Run(error.to_string()))?;
     log::install_panic_hook();

@@ -5,6 +5,5 @@
 
 pub mod batch;
 pub mod clock;
-pub mod memory;
 pub mod socket;
 mod sys;

@@ -221,12 +221,3 @@ pub(crate) fn clock(id: libc::clockid_t) -> u64 {
     let (secs, nanos) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
     secs.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
-
-/// One malloc arena for all threads, where malloc is glibc's.
-pub(crate) fn share_one_heap() {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: sets a number that malloc reads when it thinks of making another arena.
-        let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-    }
-}

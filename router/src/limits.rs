@@ -42,8 +42,9 @@ pub const BLOB_NUMBERS_LOOKED_AT: u16 = 64;
 
 /// What connections have to say to the hub. Who says more waits.
 pub const EVENTS_WAITING: usize = 1_024;
-/// Blobs that are being deleted at once, and devices whose presence is being written.
-pub const WRITES_AT_ONCE: usize = 256;
+/// Blobs that are being deleted at once, and devices whose presence is being written: some thousands a second, and a call
+/// that is placed meanwhile waits behind so many in the store, at most.
+pub const WRITES_AT_ONCE: usize = 16;
 /// Blobs that wait to be deleted. One more stays, and is delivered again.
 pub const DELETES_WAITING: usize = 16_384;
 /// How soon a write is tried again when the store is away.

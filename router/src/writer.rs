@@ -24,10 +24,12 @@ pub(crate) enum Done {
     Deleted,
 }
 
-/// A device whose presence is being written.
+/// A device whose presence is to be written.
 struct Presence {
     party: Party,
-    /// It has changed since.
+    /// It is being written; otherwise it waits for its turn, and is looked at then.
+    under_way: bool,
+    /// It has changed since that began.
     again: bool,
 }
 
@@ -35,12 +37,20 @@ pub(crate) struct Writer {
     store: Arc<dyn Store>,
     tasks: JoinSet<Done>,
     presences: HashMap<DeviceKey, Presence>,
+    /// Those whose turn is still to come.
+    turns: VecDeque<DeviceKey>,
     deletes: VecDeque<(Key, Revision)>,
 }
 
 impl Writer {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, tasks: JoinSet::new(), presences: HashMap::new(), deletes: VecDeque::new() }
+        Self {
+            store,
+            tasks: JoinSet::new(),
+            presences: HashMap::new(),
+            turns: VecDeque::new(),
+            deletes: VecDeque::new(),
+        }
     }
 
     /// The next thing that is done. Waits for ever while nothing is under way.
@@ -61,7 +71,18 @@ impl Writer {
         {
             self.presence(&presence.party, connected(device), view);
         }
+        while self.has_room()
+            && let Some(device) = self.turns.pop_front()
+        {
+            if let Some(Presence { party, .. }) = self.presences.remove(&device) {
+                self.presence(&party, connected(device), view);
+            }
+        }
         self.go_on();
+    }
+
+    fn has_room(&self) -> bool {
+        self.tasks.len() < limits::WRITES_AT_ONCE
     }
 
     /// Deletes a blob that its device has.
@@ -78,7 +99,12 @@ impl Writer {
     pub(crate) fn presence(&mut self, party: &Party, connected: bool, view: &View) {
         let device = party.key();
         if let Some(presence) = self.presences.get_mut(&device) {
-            presence.again = true;
+            presence.again = presence.under_way;
+            return;
+        }
+        if !self.has_room() {
+            self.presences.insert(device, Presence { party: party.clone(), under_way: false, again: false });
+            self.turns.push_back(device);
             return;
         }
         let calls: Vec<CallId> = view
@@ -91,7 +117,7 @@ impl Writer {
         if calls.is_empty() {
             return;
         }
-        self.presences.insert(device, Presence { party: party.clone(), again: false });
+        self.presences.insert(device, Presence { party: party.clone(), under_way: true, again: false });
         let (store, party) = (Arc::clone(&self.store), party.clone());
         self.tasks.spawn(async move {
             for call in calls {
@@ -102,7 +128,7 @@ impl Writer {
     }
 
     fn go_on(&mut self) {
-        while self.tasks.len() < limits::WRITES_AT_ONCE {
+        while self.has_room() {
             let Some((key, based_on)) = self.deletes.pop_front() else { return };
             let store = Arc::clone(&self.store);
             self.tasks.spawn(async move {

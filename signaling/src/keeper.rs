@@ -3,7 +3,7 @@
 //! Decides nothing: `core::call` says what has run out, the record says what that means. Every node follows all calls of
 //! the PoP and fires all timers; of two that fire, one compare-and-set wins, and the other finds nothing to change.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tandem_core::call::{Input, Timers};
@@ -13,7 +13,7 @@ use tandem_telemetry::metric::signaling::LIVE;
 use tandem_wire::id::CallId;
 use tandem_wire::party::Party;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use crate::limits;
 use crate::live;
@@ -30,11 +30,11 @@ enum Dealt {
 pub(crate) async fn keep(node: Arc<Node>, caught_up: watch::Sender<bool>) {
     let wanted = Kinds::CALLS.and(Kinds::NOTES).and(Kinds::REMOVALS);
     let mut followed = follow(Arc::clone(&node.store), BucketSet::all().only(wanted));
-    let mut keeper = Keeper { node, timers: Timers::default(), at_work: BTreeSet::new(), tasks: JoinSet::new() };
+    let mut keeper = Keeper { node, timers: Timers::default(), at_work: BTreeMap::new(), tasks: JoinSet::new() };
     let mut sweep = tokio::time::interval(limits::SWEEP_EVERY.to_std());
     loop {
         let now = tandem_net::clock::now();
-        let wait = keeper.timers.next_deadline().map(|at| at.since(now.mono).to_std());
+        let wait = keeper.timers.next_deadline().filter(|_| keeper.has_room()).map(|at| at.since(now.mono).to_std());
         tokio::select! {
             told = followed.recv() => match told {
                 Some(Followed::Listed(listing)) => {
@@ -58,14 +58,17 @@ pub(crate) async fn keep(node: Arc<Node>, caught_up: watch::Sender<bool>) {
             () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {
                 keeper.timers.handle(tandem_net::clock::now(), Input::Tick);
             }
-            Some(dealt) = keeper.tasks.join_next() => {
-                if let Ok(Dealt::Timer(call, timer, done)) = dealt {
+            Some(dealt) = keeper.tasks.join_next() => match dealt {
+                Ok(Dealt::Timer(call, timer, done)) => {
                     keeper.at_work.remove(&(call, timer));
                     if done {
                         keeper.timers.handle(tandem_net::clock::now(), Input::Done(call, timer));
                     }
                 }
-            }
+                Ok(Dealt::Other) => {}
+                // It panicked, which was logged. The timer fires again.
+                Err(error) => keeper.at_work.retain(|_, task| *task != error.id()),
+            },
             _ = sweep.tick() => keeper.sweep(),
         }
         keeper.deal();
@@ -77,7 +80,8 @@ pub(crate) async fn keep(node: Arc<Node>, caught_up: watch::Sender<bool>) {
 struct Keeper {
     node: Arc<Node>,
     timers: Timers,
-    at_work: BTreeSet<(CallId, Timer)>,
+    /// What is dealt with, and by which task.
+    at_work: BTreeMap<(CallId, Timer), Id>,
     tasks: JoinSet<Dealt>,
 }
 
@@ -99,14 +103,20 @@ impl Keeper {
         }
     }
 
-    /// Deals with what has run out, so much at once. What is left runs out again in a second.
+    fn has_room(&self) -> bool {
+        self.at_work.len() < limits::EXPIRIES_AT_ONCE
+    }
+
+    /// Deals with what has run out, so much at once. What is left waits, the oldest first.
     fn deal(&mut self) {
-        while let Some((call, timer)) = self.timers.poll() {
-            if self.tasks.len() >= limits::EXPIRIES_AT_ONCE || !self.at_work.insert((call, timer)) {
+        while self.has_room()
+            && let Some((call, timer)) = self.timers.poll()
+        {
+            if self.at_work.contains_key(&(call, timer)) {
                 continue;
             }
             let node = Arc::clone(&self.node);
-            self.tasks.spawn(async move {
+            let task = self.tasks.spawn(async move {
                 let result = match timer {
                     Timer::Purge => node.clear(call, false).await,
                     Timer::Forget => node.clear(call, true).await,
@@ -118,6 +128,7 @@ impl Keeper {
                 }
                 Dealt::Timer(call, timer, done && timer == Timer::Purge)
             });
+            self.at_work.insert((call, timer), task.id());
         }
     }
 

@@ -29,8 +29,9 @@ pub const CONNECTIONS: usize = 4_096;
 /// How often a command is decided anew because its record changed meanwhile. Each time somebody else's got through: ten
 /// devices and two timers cannot make it fail so often.
 pub const DECISIONS: usize = 16;
-/// What runs out at once is dealt with by so many at once.
-pub const EXPIRIES_AT_ONCE: usize = 64;
+/// What runs out at once is dealt with by so many at once: some thousands a second, and a call that is placed meanwhile waits
+/// behind so many in the store, at most.
+pub const EXPIRIES_AT_ONCE: usize = 16;
 /// How often old notes and removals are looked for. They live for days and hours.
 pub const SWEEP_EVERY: Span = Span::from_secs(600);
 /// Records deleted by one sweep's command.

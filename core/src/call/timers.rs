@@ -7,7 +7,7 @@
 //! `handle` in, `poll` until `None`, `next_deadline` between. A timer that fired fires again after [`limits::TIMER_RETRY`]
 //! until the record has changed or somebody says that it is done: the store may have been away.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_wire::id::CallId;
 use tandem_wire::units::{Mono, Now, Span};
@@ -39,12 +39,13 @@ pub struct Timers {
     /// `None`: done, and not to be armed again.
     calls: BTreeMap<CallId, Vec<(Timer, Option<Mono>)>>,
     queue: BTreeSet<(Mono, CallId, Timer)>,
-    due: VecDeque<(CallId, Timer)>,
+    now: Mono,
 }
 
 impl Timers {
-    /// Takes in what was seen, and finds what has run out by `now`.
+    /// Takes in what was seen. What has run out by `now` can be polled.
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        self.now = self.now.max(now.mono);
         match input {
             Input::Seen { call, fresh } => self.seen(now, call, fresh),
             Input::Gone(call) => {
@@ -61,15 +62,21 @@ impl Timers {
             }
             Input::Tick => {}
         }
-        self.expire(now);
     }
 
-    /// The next timer that has run out, and its call.
+    /// The timer that ran out first, and its call. One that is not polled waits for it.
     pub fn poll(&mut self) -> Option<(CallId, Timer)> {
-        self.due.pop_front()
+        let (at, call, timer) = self.queue.first().copied().filter(|(at, ..)| *at <= self.now)?;
+        self.queue.remove(&(at, call, timer));
+        let again = self.now.after(limits::TIMER_RETRY);
+        if let Some((_, at)) = self.calls.get_mut(&call).and_then(|ts| ts.iter_mut().find(|(t, _)| *t == timer)) {
+            *at = Some(again);
+            self.queue.insert((again, call, timer));
+        }
+        Some((call, timer))
     }
 
-    /// When the next one runs out.
+    /// When the next one runs out, or ran out.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         self.queue.first().map(|(at, ..)| *at)
@@ -97,18 +104,6 @@ impl Timers {
             if let Some(at) = at {
                 self.queue.remove(&(*at, call, *timer));
             }
-        }
-    }
-
-    fn expire(&mut self, now: Now) {
-        while let Some((at, call, timer)) = self.queue.first().copied().filter(|(at, ..)| *at <= now.mono) {
-            self.queue.remove(&(at, call, timer));
-            let again = now.mono.after(limits::TIMER_RETRY);
-            if let Some((_, at)) = self.calls.get_mut(&call).and_then(|ts| ts.iter_mut().find(|(t, _)| *t == timer)) {
-                *at = Some(again);
-                self.queue.insert((again, call, timer));
-            }
-            self.due.push_back((call, timer));
         }
     }
 }
