@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tandem_state_client::{Change, Command, Key, Op, Revision, Store};
-use tandem_wire::id::{BucketId, CallId, PopId};
+use tandem_wire::id::{BucketId, CallId, LegId, PopId};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -20,8 +20,15 @@ use crate::{ACCOUNTS, Failure};
 /// A record of a call has about as many bytes.
 const RECORD: usize = 300;
 
+/// What is written in one command of the floor: sizes of its records.
+pub(crate) type Records = &'static [usize];
+/// The least that is a durable write.
+pub(crate) const ONE_RECORD: Records = &[RECORD];
+/// As many bytes in as many records as a call that is placed: call, pair, offer, note.
+pub(crate) const OF_A_CALL: Records = &[600, 60, 3_000, 300];
+
 /// Durable writes a second of the store alone, over the same gRPC.
-pub(crate) async fn floor(cluster: &Cluster, seconds: u64, at_once: usize) -> Result<f64, Failure> {
+pub(crate) async fn floor(cluster: &Cluster, records: Records, seconds: u64, at_once: usize) -> Result<f64, Failure> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut tasks = JoinSet::new();
@@ -34,10 +41,12 @@ pub(crate) async fn floor(cluster: &Cluster, seconds: u64, at_once: usize) -> Re
                 // Where calls go: into any bucket. Of a kind that signaling and router do not follow, so that it is the
                 // store's work alone.
                 let bucket = BucketId((n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16);
-                let key =
-                    Key::Attachment(CallId::new(PopId(1), bucket, u128::from(n)), tandem_wire::id::LegId::new(1)?);
-                let op = Op { key, based_on: Revision::ZERO, change: Change::Put(vec![b'1'; RECORD]) };
-                store.commit(Command { ops: vec![op] }).await?;
+                let call = CallId::new(PopId(1), bucket, u128::from(n));
+                let ops = records.iter().zip(1..).map(|(bytes, leg)| {
+                    let key = Key::Attachment(call, LegId::new(leg)?);
+                    Ok::<_, Failure>(Op { key, based_on: Revision::ZERO, change: Change::Put(vec![b'1'; *bytes]) })
+                });
+                store.commit(Command { ops: ops.collect::<Result<_, _>>()? }).await?;
                 count += 1;
             }
             Ok::<_, Failure>(count)

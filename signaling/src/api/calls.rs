@@ -209,6 +209,11 @@ pub(super) async fn signal(
     Ok(Answer(state(&standing)))
 }
 
+/// A call of two ends when one of them leaves.
+async fn hang_up(api: &Api, asker: &Asker, call: &str) -> Result<Answer<CallState>, Refused> {
+    command(api, asker, call, CallCommand::Hangup).await.map(|standing| Answer(state(&standing)))
+}
+
 /// Leaves the call. A call of two ends with it; a call that still rings is cancelled by its caller.
 #[utoipa::path(
     post, path = "/v1/calls/{call}/leave", tag = "calls", security(("token" = [])),
@@ -225,7 +230,7 @@ pub(super) async fn leave(
     Path(call): Path<String>,
     Json(Empty {}): Json<Empty>,
 ) -> Result<Answer<CallState>, Refused> {
-    command(&api, &asker, &call, CallCommand::Hangup).await.map(|standing| Answer(state(&standing)))
+    hang_up(&api, &asker, &call).await
 }
 
 /// Ends the call for everybody; a call that still rings is cancelled by its caller.
@@ -244,7 +249,7 @@ pub(super) async fn end(
     Path(call): Path<String>,
     Json(Empty {}): Json<Empty>,
 ) -> Result<Answer<CallState>, Refused> {
-    command(&api, &asker, &call, CallCommand::Hangup).await.map(|standing| Answer(state(&standing)))
+    hang_up(&api, &asker, &call).await
 }
 
 /// Comes back to the call with the same leg: after a reload, a crash, a lost socket.
