@@ -8,6 +8,7 @@ pub mod id;
 pub mod nonce;
 pub mod party;
 pub mod redact;
+pub mod statement;
 pub mod stun;
 pub mod ticket;
 pub mod units;

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("tandem-wire", Layer::Wire),
     ("tandem-core", Layer::Core),
     ("tandem-auth", Layer::Adapter),
+    ("tandem-seal", Layer::Adapter),
     ("tandem-net", Layer::Adapter),
     ("tandem-telemetry", Layer::Adapter),
     ("tandem-state-client", Layer::Adapter),
