@@ -1,168 +1,17 @@
 //! Whole calls, through real processes and with the SDK: what two people see, whoever is killed meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+#[path = "support/sdk.rs"]
+mod sdk;
 mod support;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use support::{PATIENCE, Running, ask, get, post, tandem, until};
+use sdk::{Pair, World, open, party, pass, soon};
 use tandem_client::{
-    Call, CallId, ClearSealing, Code, DevTokens, Device, DeviceKeys, Error, IncomingCall, Link, Media, Party, Phase,
-    Reason, Recipient, Rejection, SealError, Sealing, Setup, TurnError, TurnTransport, VirtualAddr,
+    Call, CallId, Code, Device, Error, IncomingCall, Link, Media, Phase, Reason, Rejection, TurnError, TurnTransport,
 };
 use tokio::time::timeout;
-
-/// All processes of a PoP.
-struct World {
-    _folder: tempfile::TempDir,
-    _process: Running,
-    said: Value,
-    http: SocketAddr,
-}
-
-/// What must come, comes soon.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("it does not come")
-}
-
-fn party(account: &str, device: &str) -> Party {
-    Party { account: account.parse().unwrap(), device: device.parse().unwrap() }
-}
-
-impl World {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        let words = ["dev", "--json", "--http", "127.0.0.1:0", "--turn", "127.0.0.1:0", "--data-dir"];
-        let words: Vec<&str> = words.into_iter().chain([data.to_str().unwrap()]).collect();
-        let mut process = Running::start(tandem(&words), Some(&folder.path().join("log")));
-        let line = process.line();
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
-        let page = said["page"].as_str().unwrap();
-        let http = page.strip_prefix("http://").unwrap().strip_suffix('/').unwrap().parse().unwrap();
-        Self { _folder: folder, _process: process, said, http }
-    }
-
-    fn api(&self) -> &str {
-        self.said["api"].as_str().unwrap()
-    }
-
-    fn setup(&self, account: &str, device: &str) -> Setup {
-        let party = party(account, device);
-        Setup {
-            api: self.api().to_owned(),
-            connect: self.said["connect"].as_str().unwrap().to_owned(),
-            tokens: Arc::new(DevTokens::new(self.api(), party.clone()).unwrap()),
-            party,
-            sealing: Arc::new(ClearSealing),
-            keys: DeviceKeys::random().unwrap(),
-        }
-    }
-
-    /// A device that is registered, connected and up to date.
-    async fn device(&self, account: &str, device: &str) -> Device {
-        let device = Device::start(self.setup(account, device)).await.unwrap();
-        soon(device.ready()).await;
-        device
-    }
-
-    fn child(&self, name: &str) -> Value {
-        let processes = get(self.http, "/v1/dev/processes").json();
-        let items = processes["items"].as_array().unwrap();
-        items.iter().find(|item| item["name"] == name).unwrap().clone()
-    }
-
-    /// SIGKILLs a process. `for_ms`: for how long it stays away.
-    fn kill(&self, name: &'static str, for_ms: u64) -> Killed<'_> {
-        let answer = post(self.http, &format!("/v1/dev/processes/{name}/kill"), &json!({ "restart_after_ms": for_ms }));
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let killed = Killed { world: self, name, pid: answer.json()["pid"].as_u64().unwrap() };
-        until(&format!("{name} is down"), || (self.child(name)["pid"] != killed.pid).then_some(()));
-        killed
-    }
-
-    /// A call that runs, with packets going both ways.
-    async fn pair(&self) -> Pair {
-        let (alice, bob) = tokio::join!(self.device("alice", "dev_a"), self.device("bob", "dev_b"));
-        let call = alice.place(&bob.party().account, Media::Video).await.unwrap();
-        let incoming = soon(bob.incoming()).await.unwrap();
-        let other = incoming.accept().await.unwrap();
-        let (a, b) = open(&call, &other).await;
-        let pair = Pair { alice, bob, call, other, a, b };
-        pair.talk("at first").await;
-        pair
-    }
-}
-
-/// A process that was killed.
-struct Killed<'a> {
-    world: &'a World,
-    name: &'static str,
-    pid: u64,
-}
-
-impl Killed<'_> {
-    fn is_away(&self) -> bool {
-        self.world.child(self.name)["pid"].is_null()
-    }
-
-    fn back(&self) {
-        until(&format!("{} is back", self.name), || {
-            let child = self.world.child(self.name);
-            (child["state"] == "ready" && child["pid"] != self.pid).then_some(())
-        });
-    }
-}
-
-struct Pair {
-    alice: Device,
-    bob: Device,
-    call: Call,
-    other: Call,
-    a: TurnTransport,
-    b: TurnTransport,
-}
-
-impl Pair {
-    /// Packets go both ways.
-    async fn talk(&self, word: &str) {
-        let (there, back) = (format!("{word}, there"), format!("{word}, back"));
-        tokio::join!(pass(&self.a, &self.b, &there), pass(&self.b, &self.a, &back));
-    }
-
-    fn places(&self) -> [Option<VirtualAddr>; 2] {
-        [*self.a.moves().borrow(), *self.b.moves().borrow()]
-    }
-
-    async fn hung_up(&self) {
-        self.call.hang_up().await.unwrap();
-        assert_eq!(soon(self.call.ended()).await, Reason::Hangup);
-        assert_eq!(soon(self.other.ended()).await, Reason::Hangup);
-    }
-}
-
-async fn open(call: &Call, other: &Call) -> (TurnTransport, TurnTransport) {
-    soon(async { tokio::try_join!(call.transport(), other.transport()) }).await.unwrap()
-}
-
-/// Says it until it is heard: packets may be lost.
-async fn pass(from: &TurnTransport, to: &TurnTransport, word: &str) {
-    soon(async {
-        loop {
-            from.send(word.as_bytes()).await.unwrap();
-            while let Ok(packet) = timeout(Duration::from_millis(20), to.recv()).await {
-                if packet.unwrap() == word.as_bytes() {
-                    return;
-                }
-            }
-        }
-    })
-    .await;
-}
 
 /// Waits until a device has lost its connection and has another one, and is up to date.
 async fn back_again(device: &Device, before: u64) {
@@ -210,7 +59,7 @@ async fn a_call_rings_is_accepted_carries_packets_both_ways_and_is_hung_up() {
 async fn the_second_device_is_told_that_the_call_was_answered_elsewhere() {
     let world = World::start();
     let (alice, one) = (world.device("alice", "dev_a").await, world.device("bob", "dev_b1").await);
-    let two = world.device("bob", "dev_b2").await;
+    let two = world.second(&one, "dev_b2").await;
     let call = alice.place(&one.party().account, Media::Audio).await.unwrap();
     let (at_one, at_two) = (soon(one.incoming()).await.unwrap(), soon(two.incoming()).await.unwrap());
     // Both at once: one has it, and the other is told by the answer and by a push.
@@ -233,7 +82,7 @@ async fn the_second_device_is_told_that_the_call_was_answered_elsewhere() {
 async fn who_declines_who_is_busy_and_who_gives_up_is_told_to_the_other() {
     let world = World::start();
     let (alice, one) = (world.device("alice", "dev_a").await, world.device("bob", "dev_b1").await);
-    let two = world.device("bob", "dev_b2").await;
+    let two = world.second(&one, "dev_b2").await;
     let ring = async || {
         let call = alice.place(&one.party().account, Media::Audio).await.unwrap();
         (call, soon(one.incoming()).await.unwrap(), soon(two.incoming()).await.unwrap())
@@ -303,45 +152,6 @@ async fn two_who_call_each_other_at_the_same_time_are_in_one_call() {
     let other = incoming.accept().await.unwrap();
     let (a, b) = open(&call, &other).await;
     tokio::join!(pass(&a, &b, "one"), pass(&b, &a, "other"));
-}
-
-/// Gives the callee another device while its first one is being sealed for.
-struct Meddler {
-    api: SocketAddr,
-    done: AtomicBool,
-}
-
-impl Sealing for Meddler {
-    fn seal(&self, _: Recipient<'_>, clear: &[u8]) -> Result<Vec<u8>, SealError> {
-        if !self.done.swap(true, Ordering::Relaxed) {
-            let answer = post(self.api, "/v1/dev/tokens", &json!({ "account": "bob", "device": "dev_b2" })).json();
-            let (key, signature) = ("A".repeat(43) + "=", "A".repeat(86) + "==");
-            let keys = json!({ "identity": { "sign": key, "agree": key },
-                "signed_prekey": { "id": 1, "key": key, "signature": signature } });
-            let token = answer["token"].as_str().unwrap();
-            let headers = format!("content-type: application/json\r\nauthorization: Bearer {token}\r\n");
-            let answer = ask(self.api, "PUT", "/v1/devices/dev_b2", &headers, &keys.to_string());
-            assert_eq!(answer.status, 200, "{answer:?}");
-        }
-        Ok(clear.to_vec())
-    }
-
-    fn open(&self, _: &Party, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        Ok(sealed.to_vec())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_is_sealed_anew_for_a_device_that_came_meanwhile() {
-    let world = World::start();
-    let bob = world.device("bob", "dev_b1").await;
-    let api = world.api().strip_prefix("http://").unwrap().parse().unwrap();
-    let sealing = Arc::new(Meddler { api, done: AtomicBool::new(false) });
-    let alice = Device::start(Setup { sealing, ..world.setup("alice", "dev_a") }).await.unwrap();
-    let call = alice.place(&bob.party().account, Media::Audio).await.unwrap();
-    for bob in [bob, world.device("bob", "dev_b2").await] {
-        assert_eq!(soon(bob.incoming()).await.unwrap().id(), call.id());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,11 +7,15 @@
 #![allow(clippy::print_stdout, reason = "what it has to say")]
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Parser;
-use tandem_client::{Call, ClearSealing, DevTokens, Device, DeviceKeys, IncomingCall, Media, Party, Reason, Setup};
+use tandem_client::{
+    Call, Custody, DevTokens, Device, FileStore, IncomingCall, Keyring, Media, MemoryStore, Party, Reason, Setup,
+    Store, Wall,
+};
 use tokio::time::{interval, timeout};
 
 /// Answers every call and echoes packets; with --call, calls such a one.
@@ -29,6 +33,9 @@ struct Arguments {
     /// Which device of theirs.
     #[arg(long, default_value = "dev_echo")]
     device: String,
+    /// The file that its keys are kept in. Without one it is a new device each time, which its account's others must endorse.
+    #[arg(long)]
+    keys: Option<PathBuf>,
     /// Whom to call, instead of waiting for calls.
     #[arg(long)]
     call: Option<String>,
@@ -39,11 +46,16 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { api, connect, account, device, call, packets } = Arguments::parse();
+    let Arguments { api, connect, account, device, keys, call, packets } = Arguments::parse();
     let party = Party { account: account.parse()?, device: device.parse()? };
     let tokens = Arc::new(DevTokens::new(&api, party.clone())?);
-    let (sealing, keys) = (Arc::new(ClearSealing), DeviceKeys::random()?);
-    let device = Device::start(Setup { api, connect, party, tokens, sealing, keys }).await?;
+    let store: Box<dyn Store> = match keys {
+        Some(path) => Box::new(FileStore::open(&path)?),
+        None => Box::new(MemoryStore),
+    };
+    let now = Wall::from_millis(u64::try_from(UNIX_EPOCH.elapsed()?.as_millis())?);
+    let keyring = Keyring::open(party, Custody::Device, store, now)?;
+    let device = Device::start(Setup { api, connect, tokens, keyring }).await?;
     device.ready().await;
     match call {
         Some(callee) => place(&device, &callee, packets).await,

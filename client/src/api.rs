@@ -10,13 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tandem_seal::{DeviceList, Registration};
 use tandem_wire::id::{CallId, LegId};
 use tandem_wire::party::{AccountId, DeviceId, Party};
 use tandem_wire::redact::Secret;
 
 use crate::error::{Error, Reason};
 use crate::http::{Asked, Asker, Http, read};
-use crate::keys::{DeviceKeys, PublicKeys};
 use crate::token::Tokens;
 
 /// What a caller wants to send.
@@ -112,21 +112,6 @@ impl From<PlaceView> for Place {
     }
 }
 
-/// A device of an account, as those see it who want to call it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct DeviceView {
-    /// Its id.
-    pub(crate) device: DeviceId,
-    /// What to seal with.
-    #[serde(flatten)]
-    pub(crate) keys: PublicKeys,
-}
-
-#[derive(Deserialize)]
-struct DeviceList {
-    devices: Vec<DeviceView>,
-}
-
 /// A party, as it stands in answers and pushes.
 #[derive(Clone, Deserialize)]
 pub(crate) struct PartyView {
@@ -174,9 +159,8 @@ pub(crate) struct PlaceCall<'a> {
 }
 
 #[derive(Serialize)]
-struct Register<'a> {
-    #[serde(flatten)]
-    keys: &'a PublicKeys,
+struct Endorse {
+    endorsement: String,
 }
 
 #[derive(Serialize)]
@@ -212,9 +196,15 @@ impl Api {
         read(&self.http.ask(asked, Asker::Device(&self.tokens)).await?)
     }
 
-    pub(crate) async fn register(&self, device: &DeviceId, keys: &DeviceKeys) -> Result<(), Error> {
-        let (path, body) = (format!("/v1/devices/{}", device.as_str()), Register { keys: &keys.public });
-        let asked = Asked::with(Method::PUT, &path, &body)?;
+    pub(crate) async fn register(&self, device: &DeviceId, registration: &Registration) -> Result<(), Error> {
+        let path = format!("/v1/devices/{}", device.as_str());
+        let asked = Asked::with(Method::PUT, &path, registration)?;
+        self.http.ask(asked, Asker::Device(&self.tokens)).await.map(drop)
+    }
+
+    pub(crate) async fn endorse(&self, device: &DeviceId, endorsement: &[u8; 64]) -> Result<(), Error> {
+        let path = format!("/v1/devices/{}/endorsement", device.as_str());
+        let asked = Asked::with(Method::POST, &path, &Endorse { endorsement: STANDARD.encode(endorsement) })?;
         self.http.ask(asked, Asker::Device(&self.tokens)).await.map(drop)
     }
 
@@ -224,9 +214,8 @@ impl Api {
         self.http.ask(asked, Asker::Device(&self.tokens)).await.map(drop)
     }
 
-    pub(crate) async fn devices(&self, account: &AccountId) -> Result<Vec<DeviceView>, Error> {
-        let path = format!("/v1/accounts/{}/devices", account.as_str());
-        Ok(self.ask::<DeviceList>(Asked::get(&path)).await?.devices)
+    pub(crate) async fn devices(&self, account: &AccountId) -> Result<DeviceList, Error> {
+        self.ask(Asked::get(&format!("/v1/accounts/{}/devices", account.as_str()))).await
     }
 
     pub(crate) async fn place(&self, body: &PlaceCall<'_>, key: &str) -> Result<Place, Error> {
@@ -292,16 +281,5 @@ mod tests {
         assert_eq!((place.leg.get(), place.phase, place.servers.len()), (1, Phase::Ringing, 1));
         assert_eq!(place.servers[0].username.expose(), b"canary-user");
         assert!(!format!("{place:?}").contains("canary"));
-    }
-
-    #[test]
-    fn a_device_is_read_with_its_keys_and_written_as_the_server_reads_it() {
-        let keys = DeviceKeys::random().unwrap();
-        let mut device = serde_json::to_value(Register { keys: &keys.public }).unwrap();
-        assert_eq!(device.as_object().unwrap().len(), 2);
-        device["device"] = "dev_a".into();
-        device["capabilities"] = serde_json::json!([]);
-        let view: DeviceView = serde_json::from_value(device).unwrap();
-        assert_eq!(view.keys.sign(), keys.public.sign());
     }
 }

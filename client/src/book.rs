@@ -6,8 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tandem_seal::SealError;
 use tandem_wire::id::CallId;
 use tandem_wire::party::Party;
+use tandem_wire::redact::Secret;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
@@ -16,7 +18,7 @@ use crate::error::Reason;
 use crate::limits;
 use crate::payload::Payload;
 use crate::push::{Blob, Push, What};
-use crate::sealing::Sealing;
+use crate::sealing::Sealer;
 use crate::shared::{Ack, Message, Seen, Shared};
 
 /// A call that rings here, before the app has seen it.
@@ -25,6 +27,8 @@ pub(crate) struct Offer {
     pub(crate) from: Party,
     pub(crate) media: Media,
     pub(crate) rings_until: Instant,
+    /// `None`: it was opened and acknowledged by an earlier process of this device.
+    pub(crate) sealed: Option<Secret>,
     /// `None`: it was acknowledged by an earlier process of this device.
     pub(crate) ack: Option<Ack>,
 }
@@ -33,7 +37,7 @@ pub(crate) struct Offer {
 pub(crate) struct Note {
     pub(crate) call: CallId,
     pub(crate) from: Party,
-    pub(crate) media: Option<Media>,
+    pub(crate) sealed: Option<Secret>,
     pub(crate) age_ms: u64,
     pub(crate) ack: Ack,
 }
@@ -52,11 +56,13 @@ struct Known {
 /// What this device knows.
 pub(crate) struct Book {
     me: Party,
-    sealing: Arc<dyn Sealing>,
+    sealer: Arc<Sealer>,
     known: Mutex<Known>,
     offers: mpsc::Sender<Offer>,
     notes: mpsc::Sender<Note>,
     acks: mpsc::Sender<String>,
+    /// Calls that the server is to be told the end of.
+    ends: mpsc::Sender<CallId>,
     /// For whoever wants to see everything.
     feed: broadcast::Sender<Push>,
 }
@@ -64,18 +70,20 @@ pub(crate) struct Book {
 impl Book {
     pub(crate) fn new(
         me: Party,
-        sealing: Arc<dyn Sealing>,
+        sealer: Arc<Sealer>,
         offers: mpsc::Sender<Offer>,
         notes: mpsc::Sender<Note>,
         acks: mpsc::Sender<String>,
+        ends: mpsc::Sender<CallId>,
     ) -> Self {
         Self {
             me,
-            sealing,
+            sealer,
             known: Mutex::default(),
             offers,
             notes,
             acks,
+            ends,
             feed: broadcast::Sender::new(limits::PUSHES_WATCHED),
         }
     }
@@ -84,8 +92,8 @@ impl Book {
         &self.me
     }
 
-    pub(crate) fn sealing(&self) -> &dyn Sealing {
-        &*self.sealing
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     pub(crate) fn feed(&self) -> broadcast::Receiver<Push> {
@@ -136,12 +144,16 @@ impl Book {
     pub(crate) fn looked(&self, shared: &Shared, view: CallView) {
         let CallView { phase, revision, legs, ended } = view;
         let peer = legs.into_iter().map(|leg| (leg.leg, Party::from(leg.party))).find(|(_, party)| *party != self.me);
-        if let Some((leg, party)) = peer {
-            shared.peer_is(revision, Some(leg), party);
-        }
         match phase {
             Phase::Ringing => {}
-            Phase::Active => shared.active(revision),
+            Phase::Active => {
+                if let Some((leg, party)) = peer
+                    && self.is_proven(shared, &party)
+                {
+                    shared.peer_is(revision, Some(leg), party);
+                    shared.active(revision);
+                }
+            }
             Phase::Ended => shared.over(revision, ended.map_or(Reason::Unknown, |ended| ended.reason)),
         }
     }
@@ -152,41 +164,40 @@ impl Book {
             let _ = self.feed.send(push.clone());
         }
         let Push { call, revision, age_ms, what } = push;
-        if let What::Missed { from, media, blob } = what {
-            return self.missed(call, from, media, age_ms, blob);
+        if let What::Missed { from, blob, .. } = what {
+            return self.missed(call, from, age_ms, blob);
         }
         let Some(shared) = self.call(call) else { return };
         self.known().told.insert(call);
+        if let What::Accepted { party: from, .. } | What::Signal { from, .. } = &what
+            && shared.place().is_none()
+            && self.sealer.keyring().session_with(call, from).is_none()
+        {
+            return shared.hold(Push { call, revision, age_ms, what });
+        }
         match what {
             What::Offer { from, media, ring_remaining_ms, blob } => {
                 let rings_until = Instant::now() + std::time::Duration::from_millis(ring_remaining_ms);
-                self.offered(
-                    &shared,
-                    Offer {
-                        shared: Arc::clone(&shared),
-                        from,
-                        media,
-                        rings_until,
-                        ack: blob.map(|blob| self.ack(blob.id)),
-                    },
-                );
+                let (ack, sealed) = blob.map_or((None, None), |blob| (Some(self.ack(blob.id)), blob.sealed));
+                self.offered(Offer { shared: Arc::clone(&shared), from, media, rings_until, sealed, ack });
             }
             What::Ringing(device) => shared.rings_at(revision, device),
-            What::Accepted { party, leg, blob } => {
-                shared.peer_is(revision, Some(leg), party);
-                if let Some(blob) = blob {
-                    // What is in it says nothing yet: the address comes when there is one.
-                    self.answered(&shared, blob);
+            What::Accepted { party, leg, blob } => match self.answered(&shared, &party, blob) {
+                Ok(()) => {
+                    shared.peer_is(revision, Some(leg), party);
+                    shared.active(revision);
                 }
-                shared.active(revision);
-            }
-            What::AnsweredElsewhere => shared.over(revision, Reason::AnsweredElsewhere),
+                Err(why) => self.distrust(&shared, &party, why),
+            },
+            What::AnsweredElsewhere => self.over(&shared, revision, Reason::AnsweredElsewhere),
             What::Rejected(device) => shared.busy_at(revision, device),
-            What::Cancelled => shared.over(revision, Reason::Cancelled),
+            What::Cancelled => self.over(&shared, revision, Reason::Cancelled),
             What::Signal { from, blob } => self.signal(&shared, &from, blob),
-            What::LegJoined { leg, party, .. } if party != self.me => shared.peer_is(revision, Some(leg), party),
+            What::LegJoined { leg, party, .. } if self.is_proven(&shared, &party) => {
+                shared.peer_is(revision, Some(leg), party);
+            }
             What::LegJoined { .. } | What::LegLeft { .. } => shared.change(revision, |_| {}),
-            What::Ended(reason) => shared.over(revision, reason),
+            What::Ended(reason) => self.over(&shared, revision, reason),
             What::Missed { .. } => {}
         }
     }
@@ -195,27 +206,67 @@ impl Book {
         Ack::new(id, self.acks.clone())
     }
 
-    fn offered(&self, shared: &Shared, offer: Offer) {
-        shared.peer_is(0, None, offer.from.clone());
+    /// Whether something of this device was opened in this call. What a server says of any other is not believed.
+    fn is_proven(&self, shared: &Shared, party: &Party) -> bool {
+        self.sealer.keyring().session_with(shared.id, party) == Some(true)
+    }
+
+    fn over(&self, shared: &Shared, revision: u64, reason: Reason) {
+        shared.over(revision, reason);
+        // What cannot be forgotten now is forgotten when there are too many.
+        let _ = self.sealer.keyring().over(shared.id);
+    }
+
+    /// The call ends: the other device is not who it is said to be.
+    fn distrust(&self, shared: &Shared, from: &Party, why: SealError) {
+        self.sealer.refused(shared.id, from, why);
+        self.over(shared, 0, Reason::Untrusted);
+        let _ = self.ends.try_send(shared.id);
+    }
+
+    fn offered(&self, offer: Offer) {
+        let shared = Arc::clone(&offer.shared);
         let seen = offer.ack.as_ref().map_or(Seen::No, |ack| shared.seen(ack.id()));
         if seen == Seen::Taken {
             if let Some(ack) = offer.ack {
                 ack.done();
             }
-        } else if self.known().offered.insert(shared.id)
-            && let Err(error) = self.offers.try_send(offer)
-        {
-            // It is shown when it comes again.
+        } else if self.known().offered.insert(shared.id) {
+            self.offer(offer);
+        }
+    }
+
+    /// Puts an offer where the app takes it. One that does not fit is shown when it comes again.
+    pub(crate) fn offer(&self, offer: Offer) {
+        if let Err(error) = self.offers.try_send(offer) {
             self.known().offered.remove(&error.into_inner().shared.id);
         }
     }
 
-    fn answered(&self, shared: &Shared, blob: Blob) {
-        match shared.seen(&blob.id) {
-            Seen::No => shared.answer(self.ack(blob.id)),
-            Seen::Waiting => {}
-            Seen::Taken => self.ack(blob.id).done(),
+    /// Opens the answer. What is in it says nothing yet: the address comes when there is one.
+    fn answered(&self, shared: &Shared, from: &Party, blob: Option<Blob>) -> Result<(), SealError> {
+        let proven = self.is_proven(shared, from);
+        let Some(Blob { id, sealed }) = blob else {
+            return if proven { Ok(()) } else { Err(SealError::NoSession) };
+        };
+        match shared.seen(&id) {
+            Seen::No => {}
+            Seen::Waiting => return Ok(()),
+            Seen::Taken => {
+                self.ack(id).done();
+                return Ok(());
+            }
         }
+        let sealed = sealed.ok_or(SealError::Malformed)?;
+        match self.sealer.open(shared.id, from, sealed.expose()) {
+            Ok(Payload::Answer) => {}
+            // It was opened before: by an earlier process, or what came behind it was first.
+            Err(SealError::Replayed) if proven => {}
+            Ok(_) => return Err(SealError::Malformed),
+            Err(why) => return Err(why),
+        }
+        shared.answer(self.ack(id));
+        Ok(())
     }
 
     fn signal(&self, shared: &Shared, from: &Party, blob: Blob) {
@@ -225,10 +276,14 @@ impl Book {
             Seen::Waiting => return,
             Seen::Taken => return self.ack(id).done(),
         }
-        let opened = sealed.and_then(|sealed| self.sealing.open(from, sealed.expose()).ok());
-        match opened.and_then(|clear| Payload::read(&clear)) {
-            Some(Payload::App(data)) => return shared.put(Message { data, ack: self.ack(id) }),
-            Some(Payload::Relay { at, again }) => {
+        if !shared.has_room() {
+            return;
+        }
+        let opened = sealed.ok_or(SealError::Malformed);
+        let opened = opened.and_then(|sealed| self.sealer.open(shared.id, from, sealed.expose()));
+        match opened {
+            Ok(Payload::App(data)) => return shared.put(Message { data, ack: self.ack(id) }),
+            Ok(Payload::Relay { at, again }) => {
                 // Who has an address has accepted, whichever push comes first.
                 shared.peer_at.send_replace(Some(at));
                 if again {
@@ -236,15 +291,16 @@ impl Book {
                 }
             }
             // Neither is for us, or it cannot be opened: it does not get better by coming again.
-            Some(Payload::Offer(_) | Payload::Answer | Payload::Missed(_)) | None => {}
+            Ok(Payload::Offer(_) | Payload::Answer | Payload::Missed(_)) => {}
+            Err(why) => self.sealer.refused(shared.id, from, why),
         }
         shared.taken(self.ack(id));
     }
 
-    fn missed(&self, call: CallId, from: Party, media: Option<Media>, age_ms: u64, blob: Blob) {
-        let id = blob.id;
+    fn missed(&self, call: CallId, from: Party, age_ms: u64, blob: Blob) {
+        let Blob { id, sealed } = blob;
         if self.known().noted.insert(id.clone()) {
-            let note = Note { call, from, media, age_ms, ack: self.ack(id) };
+            let note = Note { call, from, sealed, age_ms, ack: self.ack(id) };
             if let Err(error) = self.notes.try_send(note) {
                 self.known().noted.remove(error.into_inner().ack.id());
             }
@@ -252,25 +308,27 @@ impl Book {
     }
 
     /// The app has seen it.
-    pub(crate) fn noted(&self, note: Note) -> (CallId, Party, Option<Media>, u64) {
-        let Note { call, from, media, age_ms, ack } = note;
+    pub(crate) fn noted(&self, ack: Ack) {
         self.known().noted.remove(ack.id());
         ack.done();
-        (call, from, media, age_ms)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sealing::ClearSealing;
-    use tandem_wire::redact::Secret;
+    use crate::sealing::now;
+    use tandem_seal::{Custody, Keyring, ListedDevice, MemoryStore};
+    use tandem_wire::id::LegId;
 
     struct Desk {
         book: Book,
         offers: mpsc::Receiver<Offer>,
         notes: mpsc::Receiver<Note>,
         acks: mpsc::Receiver<String>,
+        ends: mpsc::Receiver<CallId>,
+        /// The other device's, which has a call with this one.
+        alice: Keyring,
     }
 
     fn party(name: &str) -> Party {
@@ -281,8 +339,43 @@ mod tests {
         let (offers_in, offers) = mpsc::channel(limits::INCOMING_WAITING);
         let (notes_in, notes) = mpsc::channel(2);
         let (acks_in, acks) = mpsc::channel(100);
-        let book = Book::new(party("bob"), Arc::new(ClearSealing), offers_in, notes_in, acks_in);
-        Desk { book, offers, notes, acks }
+        let (ends_in, ends) = mpsc::channel(2);
+        let (mut alice, mut bob) = (keyring("alice"), keyring("bob"));
+        // Call 1 is one that bob placed; call 2 one that rings at him.
+        let (offer, opening) = bob.seal_offer(&listed(&alice), b"").unwrap();
+        bob.began(CallId::from_bits(1), vec![opening]).unwrap();
+        alice.open_offer(CallId::from_bits(1), &listed(&bob), &offer).unwrap();
+        let (offer, opening) = alice.seal_offer(&listed(&bob), b"").unwrap();
+        alice.began(CallId::from_bits(2), vec![opening]).unwrap();
+        bob.open_offer(CallId::from_bits(2), &listed(&alice), &offer).unwrap();
+        let book = Book::new(party("bob"), Arc::new(Sealer::new(bob)), offers_in, notes_in, acks_in, ends_in);
+        Desk { book, offers, notes, acks, ends, alice }
+    }
+
+    fn keyring(name: &str) -> Keyring {
+        Keyring::open(party(name), Custody::Device, Box::new(MemoryStore), now()).unwrap()
+    }
+
+    fn listed(keyring: &Keyring) -> ListedDevice {
+        ListedDevice { party: keyring.party().clone(), keys: keyring.public().unwrap(), custody: Custody::Device }
+    }
+
+    impl Desk {
+        fn sealed(&mut self, call: u128, id: &str, payload: &Payload) -> Blob {
+            let said = payload.write().unwrap();
+            let sealed = self.alice.seal(CallId::from_bits(call), &party("bob"), &said).unwrap();
+            Blob { id: id.to_owned(), sealed: Some(Secret::new(sealed)) }
+        }
+
+        /// Call 1 is answered, with this.
+        fn accepted(&self, blob: Option<Blob>) {
+            let what = What::Accepted { leg: LegId::new(2).unwrap(), party: party("alice"), blob };
+            self.book.take(push(1, what));
+        }
+
+        fn state(&self, call: u128) -> crate::shared::CallState {
+            self.book.call(CallId::from_bits(call)).unwrap().state.borrow().clone()
+        }
     }
 
     fn push(call: u128, what: What) -> Push {
@@ -294,9 +387,114 @@ mod tests {
         What::Offer { from: party("alice"), media: Media::Audio, ring_remaining_ms: 45_000, blob }
     }
 
-    fn signal(id: &str, payload: &Payload) -> What {
-        let sealed = Some(Secret::new(payload.write().unwrap()));
-        What::Signal { from: party("alice"), blob: Blob { id: id.to_owned(), sealed } }
+    fn signal(blob: &Blob) -> What {
+        What::Signal { from: party("alice"), blob: blob.clone() }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_the_other_device_sealed_makes_the_call() {
+        let mut desk = desk();
+        let answer = desk.sealed(1, "a", &Payload::Answer);
+        for _ in 0..2 {
+            desk.accepted(Some(answer.clone()));
+            assert_eq!((desk.state(1).phase, desk.state(1).peer.unwrap().party), (Phase::Active, party("alice")));
+        }
+        // It was acknowledged, or opened by an earlier process.
+        desk.accepted(None);
+        assert_eq!(desk.state(1).ended, None);
+        assert!(desk.ends.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_what_it_is_said_to_be_ends_the_call_and_is_told_by_name() {
+        for (what, why) in [
+            ("nothing", SealError::NoSession),
+            ("changed", SealError::Forged),
+            ("of another call", SealError::Forged),
+            ("not an answer", SealError::Malformed),
+            ("of another device", SealError::NoSession),
+        ] {
+            let mut desk = desk();
+            let mut trust = desk.book.sealer().events();
+            let mut from = party("alice");
+            let blob = match what {
+                "nothing" => None,
+                "changed" => {
+                    let Blob { id, sealed } = desk.sealed(1, "a", &Payload::Answer);
+                    let mut sealed = sealed.unwrap().expose().to_vec();
+                    sealed[20] ^= 1;
+                    Some(Blob { id, sealed: Some(Secret::new(sealed)) })
+                }
+                "of another call" => Some(desk.sealed(2, "a", &Payload::Answer)),
+                "not an answer" => Some(desk.sealed(1, "a", &Payload::Offer(Media::Audio))),
+                _ => {
+                    from = party("mallory");
+                    // The call is known to be the one that was placed.
+                    desk.book.call(CallId::from_bits(1)).unwrap().placed(crate::api::Place {
+                        call: CallId::from_bits(1),
+                        leg: LegId::new(1).unwrap(),
+                        phase: Phase::Ringing,
+                        revision: 1,
+                        servers: Vec::new(),
+                    });
+                    Some(desk.sealed(1, "a", &Payload::Answer))
+                }
+            };
+            desk.book.take(push(1, What::Accepted { leg: LegId::new(2).unwrap(), party: from.clone(), blob }));
+            let state = desk.state(1);
+            assert_eq!((state.ended, state.peer), (Some(Reason::Untrusted), None), "{what}");
+            assert_eq!(desk.ends.try_recv().unwrap(), CallId::from_bits(1), "{what}");
+            let call = CallId::from_bits(1);
+            assert_eq!(trust.try_recv().unwrap(), crate::Trust::Refused { call, from, why }, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_the_call_has_its_name_waits_for_it() {
+        let (mut desk, id) = (desk(), CallId::from_bits(5));
+        let bob = desk.book.sealer();
+        let (offer, opening) = bob.keyring().seal_offer(&listed(&desk.alice), b"").unwrap();
+        let from = listed(&bob.keyring());
+        desk.alice.open_offer(id, &from, &offer).unwrap();
+        let blob = desk.sealed(5, "a", &Payload::Answer);
+        let what = What::Accepted { leg: LegId::new(2).unwrap(), party: party("alice"), blob: Some(blob) };
+        desk.book.take(push(5, what));
+        assert_eq!(desk.state(5).phase, Phase::Ringing);
+        desk.book.sealer().keyring().began(id, vec![opening]).unwrap();
+        for push in desk.book.call(id).unwrap().held() {
+            desk.book.take(push);
+        }
+        assert_eq!(desk.state(5).phase, Phase::Active);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_only_says_that_somebody_is_in_the_call_is_not_believed() {
+        let desk = desk();
+        desk.accepted_by_word();
+        assert_eq!((desk.state(1).phase, desk.state(1).peer), (Phase::Ringing, None));
+    }
+
+    impl Desk {
+        fn accepted_by_word(&self) {
+            let leg = LegId::new(2).unwrap();
+            self.book.take(push(1, What::LegJoined { leg, party: party("alice"), rejoined: false }));
+            let view = r#"{"phase":"active","revision":9,"legs":[{"leg":2,"account":"alice","device":"dev_alice"}]}"#;
+            let shared = self.book.call(CallId::from_bits(1)).unwrap();
+            self.book.looked(&shared, serde_json::from_str(view).unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signal_that_is_replayed_is_told_and_not_used() {
+        let mut desk = desk();
+        let mut trust = desk.book.sealer().events();
+        let said = desk.sealed(2, "a", &Payload::App(b"hi".to_vec()));
+        desk.book.take(push(2, signal(&said)));
+        assert_eq!(desk.book.call(CallId::from_bits(2)).unwrap().take().unwrap(), b"hi");
+        desk.book.take(push(2, signal(&Blob { id: "b".to_owned(), sealed: said.sealed })));
+        assert!(desk.book.call(CallId::from_bits(2)).unwrap().take().is_none());
+        let (call, from) = (CallId::from_bits(2), party("alice"));
+        assert_eq!(trust.try_recv().unwrap(), crate::Trust::Refused { call, from, why: SealError::Replayed });
     }
 
     #[tokio::test]
@@ -319,12 +517,14 @@ mod tests {
     async fn an_address_is_kept_and_acknowledged_and_what_the_app_is_told_waits_for_it() {
         let mut desk = desk();
         let at = tandem_wire::id::VirtualAddr { octet: 1, port: 1_025 };
-        desk.book.take(push(1, signal("a", &Payload::Relay { at, again: false })));
-        let shared = desk.book.call(CallId::from_bits(1)).unwrap();
+        let blob = desk.sealed(2, "a", &Payload::Relay { at, again: false });
+        desk.book.take(push(2, signal(&blob)));
+        let shared = desk.book.call(CallId::from_bits(2)).unwrap();
         assert_eq!(*shared.peer_at.borrow(), Some(at));
         assert_eq!(desk.acks.try_recv().unwrap(), "a");
+        let blob = desk.sealed(2, "b", &Payload::App(b"hi".to_vec()));
         for _ in 0..2 {
-            desk.book.take(push(1, signal("b", &Payload::App(b"hi".to_vec()))));
+            desk.book.take(push(2, signal(&blob)));
         }
         assert!(desk.acks.try_recv().is_err());
         assert_eq!(shared.take().unwrap(), b"hi");
@@ -343,7 +543,7 @@ mod tests {
             desk.book.take(missed(id));
         }
         let note = desk.notes.try_recv().unwrap();
-        desk.book.noted(note);
+        desk.book.noted(note.ack);
         assert_eq!(desk.acks.try_recv().unwrap(), "a");
         desk.book.take(missed("c"));
         let waiting: Vec<String> =

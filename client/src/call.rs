@@ -6,18 +6,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_seal::Custody;
 use tandem_wire::id::CallId;
 use tandem_wire::party::Party;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::{Media, Place, Rejection, TurnServer};
-use crate::device::Inner;
 use crate::error::{Code, Error, Reason};
+use crate::inner::Inner;
 use crate::jitter::{Jitter, draw};
 use crate::limits;
 use crate::payload::Payload;
-use crate::sealing::Recipient;
 use crate::shared::{CallState, Peer, Shared};
 use crate::turn::TurnTransport;
 
@@ -36,6 +36,7 @@ pub struct IncomingCall {
     shared: Arc<Shared>,
     from: Party,
     media: Media,
+    custody: Custody,
     rings_until: Instant,
 }
 
@@ -72,9 +73,10 @@ impl IncomingCall {
         shared: Arc<Shared>,
         from: Party,
         media: Media,
+        custody: Custody,
         rings_until: Instant,
     ) -> Self {
-        Self { inner, shared, from, media, rings_until }
+        Self { inner, shared, from, media, custody, rings_until }
     }
 
     /// The call.
@@ -93,6 +95,12 @@ impl IncomingCall {
     #[must_use]
     pub const fn media(&self) -> Media {
         self.media
+    }
+
+    /// Who holds the keys of the device that calls: its person is told before answering.
+    #[must_use]
+    pub const fn custody(&self) -> Custody {
+        self.custody
     }
 
     /// How much longer it rings.
@@ -114,7 +122,8 @@ impl IncomingCall {
     /// # Errors
     /// [`Error::Refused`] with `answered_elsewhere` (another device was first) or `call_ended`.
     pub async fn accept(&self) -> Result<Call, Error> {
-        let sealed = self.inner.seal(Recipient { party: &self.from, keys: None }, &Payload::Answer)?;
+        let _turn = self.shared.sending.lock().await;
+        let sealed = self.inner.seal(self.id(), &self.from, &Payload::Answer)?;
         let place = self.inner.api.accept(self.id(), &sealed).await?;
         Ok(Call::new(Arc::clone(&self.inner), self.inner.enter(place)))
     }
@@ -273,7 +282,8 @@ fn active_with(state: &CallState) -> Option<&Peer> {
 
 async fn signal(inner: &Inner, shared: &Shared, payload: &Payload) -> Result<(), Error> {
     let peer = active_with(&shared.state.borrow()).cloned().ok_or(Error::NotAccepted)?;
-    let sealed = inner.seal(Recipient { party: &peer.party, keys: None }, payload)?;
+    let _turn = shared.sending.lock().await;
+    let sealed = inner.seal(shared.id, &peer.party, payload)?;
     inner.api.signal(shared.id, &peer.party.device, &sealed).await
 }
 

@@ -2,27 +2,29 @@
 //!
 //! Decides what there is to set up and in which order. Leaves calls to [`crate::call`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tandem_seal::{Checked, Keyring, ListedDevice, SealError};
 use tandem_wire::id::CallId;
-use tandem_wire::party::{AccountId, Party};
+use tandem_wire::party::{AccountId, DeviceId, Party};
+use tandem_wire::units::Wall;
 use tokio::sync::{Mutex, Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::api::{Api, Media, Place, PlaceCall};
+use crate::api::{Api, Media, PlaceCall};
 use crate::book::{Book, Note, Offer};
 use crate::call::{Call, IncomingCall};
 use crate::error::{Code, Error};
-use crate::keys::{DeviceKeys, random};
+use crate::inner::Inner;
 use crate::limits;
 use crate::payload::Payload;
 use crate::push::Push;
-use crate::sealing::{Recipient, Sealing};
-use crate::shared::Shared;
+use crate::random::random;
+use crate::sealing::{Sealer, Trust, now};
 use crate::socket::{Link, Router, Socket};
 use crate::token::{TokenProvider, Tokens};
 
@@ -32,14 +34,10 @@ pub struct Setup {
     pub api: String,
     /// Where the router is: `ws://host:port/v1/connect`.
     pub connect: String,
-    /// Which device of which account.
-    pub party: Party,
     /// Who gives its tokens.
     pub tokens: Arc<dyn TokenProvider>,
-    /// What hides from the servers what devices say to each other.
-    pub sealing: Arc<dyn Sealing>,
-    /// Its keys.
-    pub keys: DeviceKeys,
+    /// Which device of which account it is, its keys, and what it remembers of others.
+    pub keyring: Keyring,
 }
 
 /// A call that this device has neither answered nor rejected.
@@ -55,25 +53,23 @@ pub struct MissedCall {
     pub age: Duration,
 }
 
-/// What a device's calls share.
-pub(crate) struct Inner {
-    pub(crate) api: Arc<Api>,
-    pub(crate) book: Arc<Book>,
+/// What comes for the app, and what of it is being looked at.
+struct Inbox<T> {
+    coming: mpsc::Receiver<T>,
+    at_work: Option<T>,
 }
 
-impl Inner {
-    pub(crate) fn seal(&self, to: Recipient<'_>, payload: &Payload) -> Result<Vec<u8>, Error> {
-        let sealed = self.book.sealing().seal(to, &payload.write()?)?;
-        let (bytes, most) = (sealed.len(), limits::SEALED_BYTES);
-        if bytes > most { Err(Error::TooLarge { bytes, most }) } else { Ok(sealed) }
+impl<T> Inbox<T> {
+    const fn new(coming: mpsc::Receiver<T>) -> Mutex<Self> {
+        Mutex::const_new(Self { coming, at_work: None })
     }
 
-    /// The call that a place is in, with what pushes have said of it already.
-    pub(crate) fn enter(&self, place: Place) -> Arc<Shared> {
-        // One too many is not told of by pushes. A server does not let a device have so many.
-        let shared = self.book.call(place.call).unwrap_or_else(|| Arc::new(Shared::new(place.call)));
-        shared.placed(place);
-        shared
+    /// The first. It stays until it is taken, also if whoever looks at it gives up.
+    async fn first(&mut self) -> Option<&T> {
+        if self.at_work.is_none() {
+            self.at_work = Some(self.coming.recv().await?);
+        }
+        self.at_work.as_ref()
     }
 }
 
@@ -81,11 +77,13 @@ impl Inner {
 /// any more then.
 pub struct Device {
     inner: Arc<Inner>,
-    offers: Mutex<mpsc::Receiver<Offer>>,
-    notes: Mutex<mpsc::Receiver<Note>>,
+    offers: Mutex<Inbox<Offer>>,
+    notes: Mutex<Inbox<Note>>,
+    /// Offers of accounts whose identity has changed, until somebody has confirmed it.
+    aside: Lock<VecDeque<Offer>>,
     link: watch::Receiver<Link>,
     again: Arc<Notify>,
-    _socket: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl std::fmt::Debug for Device {
@@ -100,20 +98,45 @@ impl Device {
     /// # Errors
     /// Whatever keeps it from being registered: [`Error::Address`], [`Error::Token`], [`Error::Refused`], [`Error::Away`].
     pub async fn start(setup: Setup) -> Result<Self, Error> {
-        let Setup { api, connect, party, tokens, sealing, keys } = setup;
+        let Setup { api, connect, tokens, keyring } = setup;
+        let party = keyring.party().clone();
         let tokens = Tokens::new(tokens);
         let (api, router) = (Arc::new(Api::new(&api, tokens.clone())?), Router::new(&connect)?);
-        api.register(&party.device, &keys).await?;
         let (offers_in, offers) = mpsc::channel(limits::INCOMING_WAITING);
         let (notes_in, notes) = mpsc::channel(limits::MISSED_WAITING);
         let (acks_in, acks) = mpsc::channel(limits::ACKS_WAITING);
-        let book = Arc::new(Book::new(party, sealing, offers_in, notes_in, acks_in));
+        let (ends_in, mut ends) = mpsc::channel(limits::INCOMING_WAITING);
+        let sealer = Arc::new(Sealer::new(keyring));
+        let book = Arc::new(Book::new(party, sealer, offers_in, notes_in, acks_in, ends_in));
+        let inner = Arc::new(Inner { api: Arc::clone(&api), book: Arc::clone(&book) });
+        inner.book.sealer().keyring().renew(now())?;
+        inner.register().await?;
+        // Its own account's root: one half of every safety number.
+        match inner.devices(&book.me().account).await {
+            Err(Error::Sealing(SealError::IdentityChanged)) | Ok(_) => {}
+            Err(error) => return Err(error),
+        }
         let (link_in, link) = watch::channel(Link::Connecting);
         let again = Arc::new(Notify::new());
-        let inner = Arc::new(Inner { api: Arc::clone(&api), book: Arc::clone(&book) });
-        let mut socket = JoinSet::new();
-        socket.spawn(Socket { router, tokens, api, book, acks, link: link_in, again: Arc::clone(&again) }.run());
-        Ok(Self { inner, offers: Mutex::new(offers), notes: Mutex::new(notes), link, again, _socket: socket })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Socket { router, tokens, api, book, acks, link: link_in, again: Arc::clone(&again) }.run());
+        let renewing = Arc::clone(&inner);
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(limits::RENEW_EVERY).await;
+                // Its old prekey is good for a week more: the next look tries again.
+                let _ = renewing.renew(now()).await;
+            }
+        });
+        let ending = Arc::clone(&inner);
+        tasks.spawn(async move {
+            while let Some(call) = ends.recv().await {
+                // A server that does not hear it ends the call by itself, when this device is not there.
+                let _ = ending.api.leave(call).await;
+            }
+        });
+        let (offers, notes) = (Inbox::new(offers), Inbox::new(notes));
+        Ok(Self { inner, offers, notes, aside: Lock::default(), link, again, _tasks: tasks })
     }
 
     /// Which device it is.
@@ -146,26 +169,114 @@ impl Device {
         self.again.notify_one();
     }
 
-    /// The next call that rings here. It is acknowledged by being taken. `None` never comes while the device lives.
-    /// Cancel-safe. Calls that are over by now are passed over.
+    /// The next call that rings here, and that its caller has sealed. It is acknowledged by being taken. `None` never comes while
+    /// the device lives. Cancel-safe. Calls that are over by now are passed over; so are those that are not what they are
+    /// said to be, and [`Device::trust`] tells of them.
     pub async fn incoming(&self) -> Option<IncomingCall> {
         let mut offers = self.offers.lock().await;
         loop {
-            let Offer { shared, from, media, rings_until, ack } = offers.recv().await?;
+            let opened = self.inner.open(offers.first().await?).await;
+            let offer = offers.at_work.take()?;
+            if matches!(opened, Err(SealError::IdentityChanged)) && !offer.shared.is_over() {
+                self.put_aside(offer);
+                continue;
+            }
+            let Offer { shared, from, rings_until, ack, .. } = offer;
             if let Some(ack) = ack {
                 shared.taken(ack);
             }
-            if !shared.is_over() {
-                return Some(IncomingCall::new(Arc::clone(&self.inner), shared, from, media, rings_until));
+            match opened {
+                _ if shared.is_over() => {}
+                Ok((media, custody)) => {
+                    shared.peer_is(0, None, from.clone());
+                    let inner = Arc::clone(&self.inner);
+                    return Some(IncomingCall::new(inner, shared, from, media, custody, rings_until));
+                }
+                Err(why) => self.inner.book.sealer().refused(shared.id, &from, why),
             }
+        }
+    }
+
+    fn put_aside(&self, offer: Offer) {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.retain(|offer| !offer.shared.is_over());
+        if aside.len() < limits::INCOMING_WAITING {
+            aside.push_back(offer);
         }
     }
 
     /// The next call that was missed. It is acknowledged by being taken, and does not come again. Cancel-safe.
     pub async fn missed(&self) -> Option<MissedCall> {
-        let note = self.notes.lock().await.recv().await?;
-        let (call, from, media, age_ms) = self.inner.book.noted(note);
+        let mut notes = self.notes.lock().await;
+        let media = self.inner.read_note(notes.first().await?).await;
+        let Note { call, from, age_ms, ack, .. } = notes.at_work.take()?;
+        self.inner.book.noted(ack);
         Some(MissedCall { call, from, media, age: Duration::from_millis(age_ms) })
+    }
+
+    /// What the person should know of whom they talk to, from now on.
+    #[must_use]
+    pub fn trust(&self) -> broadcast::Receiver<Trust> {
+        self.inner.book.sealer().events()
+    }
+
+    /// The devices of an account, as they can be called, with whoever holds their keys.
+    ///
+    /// # Errors
+    /// [`Error::Sealing`] with `BadDeviceList` or `IdentityChanged`, and what keeps any request from being done.
+    pub async fn devices(&self, account: &AccountId) -> Result<Checked, Error> {
+        self.inner.devices(account).await
+    }
+
+    /// The 60 digits that are the same for both accounts if nobody stands between them; once the account was asked for, called
+    /// or called from.
+    #[must_use]
+    pub fn safety_number(&self, account: &AccountId) -> Option<String> {
+        self.inner.book.sealer().keyring().safety_number(account)
+    }
+
+    /// The person has confirmed that an account is another one now: calls to and from it go on. The safety number is then the one
+    /// that was to be compared.
+    ///
+    /// # Errors
+    /// [`Error::Sealing`]: the account has not changed, or this cannot be kept.
+    pub fn confirm(&self, account: &AccountId) -> Result<(), Error> {
+        let mut keyring = self.inner.book.sealer().keyring();
+        let root = keyring.changed(account).ok_or(SealError::IdentityChanged)?;
+        keyring.confirm(account, &root)?;
+        drop(keyring);
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let (again, others) = aside.drain(..).partition(|offer| offer.from.account == *account);
+        *aside = others;
+        let again: VecDeque<Offer> = again;
+        again.into_iter().for_each(|offer| self.inner.book.offer(offer));
+        Ok(())
+    }
+
+    /// The devices of this account that wait until its first device vouches for them.
+    ///
+    /// # Errors
+    /// What keeps any request from being done.
+    pub async fn pending(&self) -> Result<Vec<ListedDevice>, Error> {
+        let account = &self.party().account;
+        Ok(self.inner.api.devices(account).await?.pending()?)
+    }
+
+    /// Vouches for another device of this account, as its first device. The person has compared what that one shows.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `not_endorsed` (this is not the account's first device) or `not_found`.
+    pub async fn endorse(&self, device: &ListedDevice) -> Result<(), Error> {
+        let endorsement = self.inner.book.sealer().keyring().endorse(device)?;
+        self.inner.api.endorse(&device.party.device, &endorsement).await
+    }
+
+    /// Renews the prekey, if it is a week old at `now`; whether it was. The device does so by itself.
+    ///
+    /// # Errors
+    /// [`Error::Sealing`], and what keeps any request from being done.
+    pub async fn renew(&self, now: Wall) -> Result<bool, Error> {
+        self.inner.renew(now).await
     }
 
     /// Everything that the router tells of calls, from now on and as it came: for logs and tests. What there is to do about it
@@ -180,7 +291,8 @@ impl Device {
     /// # Errors
     /// [`Error::Refused`] with, among others, `glare` (the call in [`crate::Problem::call_id`] rings here: it comes out of
     /// [`Device::incoming`] and is to be accepted), `call_exists`, `no_devices`, `call_quota`, `rate_limited`. The callee's
-    /// devices having changed meanwhile is dealt with here.
+    /// devices having changed meanwhile is dealt with here. [`Error::Sealing`] with `BadDeviceList`, `IdentityChanged`: nothing
+    /// was sealed, and nothing rings.
     pub async fn place(&self, to: &AccountId, media: Media) -> Result<Call, Error> {
         let Inner { api, .. } = &*self.inner;
         let key: [u8; 16] = random()?;
@@ -188,19 +300,27 @@ impl Device {
         let mut sealings = 0;
         loop {
             sealings += 1;
-            let (mut sealed, mut missed) = (BTreeMap::new(), BTreeMap::new());
-            for view in api.devices(to).await? {
-                let party = Party { account: to.clone(), device: view.device };
-                let recipient = Recipient { party: &party, keys: Some(&view.keys) };
-                let name = party.device.as_str().to_owned();
-                let offer = self.inner.seal(recipient, &Payload::Offer(media))?;
-                sealed.insert(name.clone(), STANDARD.encode(offer));
-                let note = self.inner.seal(recipient, &Payload::Missed(media))?;
-                missed.insert(name, STANDARD.encode(note));
+            let (mut sealed, mut missed, mut openings) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+            let list = api.devices(to).await?;
+            if !list.is_empty() {
+                let sealer = self.inner.book.sealer();
+                let Checked { devices, .. } = sealer.check(to, &list)?;
+                let (offer, note) = (Payload::Offer(media).write()?, Payload::Missed(media).write()?);
+                let keyring = sealer.keyring();
+                for device in &devices {
+                    let name: &DeviceId = &device.party.device;
+                    let (blob, opening) = keyring.seal_offer(device, &offer)?;
+                    sealed.insert(name.as_str().to_owned(), STANDARD.encode(blob));
+                    missed.insert(name.as_str().to_owned(), STANDARD.encode(keyring.seal_note(device, &note)?));
+                    openings.push(opening);
+                }
             }
             let body = PlaceCall { to: [to.as_str()], kind: "one_to_one", media, sealed, missed };
             match api.place(&body, &key).await {
-                Ok(place) => return Ok(Call::new(Arc::clone(&self.inner), self.inner.enter(place))),
+                Ok(place) => {
+                    self.inner.book.sealer().keyring().began(place.call, openings)?;
+                    return Ok(Call::new(Arc::clone(&self.inner), self.inner.enter(place)));
+                }
                 Err(error) if error.code() == Some(Code::DevicesChanged) && sealings < limits::SEALINGS => {}
                 Err(error) => return Err(error),
             }

@@ -5,10 +5,10 @@
 use std::fmt;
 
 use serde::Deserialize;
+use tandem_seal::SealError;
 use tandem_wire::id::CallId;
 use tandem_wire::party::DeviceId;
 
-use crate::sealing::SealError;
 use crate::token::TokenError;
 use crate::turn::TurnError;
 
@@ -25,7 +25,7 @@ pub enum Error {
     /// The app gave no token.
     #[error("no token: {0}")]
     Token(#[from] TokenError),
-    /// Something cannot be sealed.
+    /// Something cannot be sealed, opened or believed (docs/sealing.md, "What is refused").
     #[error("sealing: {0}")]
     Sealing(#[from] SealError),
     /// The server answered something that this version does not understand.
@@ -212,6 +212,9 @@ pub enum Reason {
     RelayLost,
     /// An operator ended it.
     EndedByOperator,
+    /// What the other device is said to have answered was refused: [`crate::Trust::Refused`] says why.
+    #[serde(skip_deserializing)]
+    Untrusted,
     /// A reason of a later version; also of a call that is no longer known.
     #[serde(other)]
     Unknown,

@@ -1,25 +1,26 @@
 //! The Rust SDK of Tandem: a device that calls, answers, and exchanges packets with the other device.
 //!
 //! Decides what a client of docs/api.md does by itself: it tries again what may be tried again, comes back after its
-//! connection was lost, acknowledges what the app took, seals anew when the callee's devices have changed, and finds the other
-//! device in the call. Leaves to the app who it is (tokens), what is sealed how, what a packet holds, and what to do where
-//! only a person knows: two calls at the same time, another connection of the same device.
+//! connection was lost, acknowledges what the app took, seals anew when the callee's devices have changed, renews its prekey,
+//! and finds the other device in the call. Leaves to the app who it is (tokens), where its keys are kept, what a packet holds,
+//! and what to do where only a person knows: two calls at the same time, another connection of the same device, an account
+//! that is not who it was.
 //!
 //! Everything runs on the caller's tokio runtime. No address, token, ticket or sealed byte stands in a `Debug`, a `Display`
 //! or an error.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
-//! # use tandem_client::{ClearSealing, Device, DeviceKeys, DevTokens, Media, Party, Setup};
+//! # use tandem_client::{Custody, Device, DevTokens, FileStore, Keyring, Media, Party, Setup, Wall};
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let party = Party { account: "alice".parse()?, device: "dev_laptop".parse()? };
+//! let store = FileStore::open("keys.json".as_ref())?;
+//! let now = Wall::from_millis(std::time::UNIX_EPOCH.elapsed()?.as_millis() as u64);
 //! let device = Device::start(Setup {
 //!     api: "http://127.0.0.1:8081".to_owned(),
 //!     connect: "ws://127.0.0.1:8082/v1/connect".to_owned(),
 //!     tokens: Arc::new(DevTokens::new("http://127.0.0.1:8081", party.clone())?),
-//!     party,
-//!     sealing: Arc::new(ClearSealing),
-//!     keys: DeviceKeys::random()?,
+//!     keyring: Keyring::open(party, Custody::Device, Box::new(store), now)?,
 //! })
 //! .await?;
 //! device.ready().await;
@@ -38,11 +39,12 @@ mod call;
 mod device;
 mod error;
 mod http;
+mod inner;
 mod jitter;
-mod keys;
 pub mod limits;
 mod payload;
 mod push;
+mod random;
 mod sealing;
 mod shared;
 mod socket;
@@ -53,12 +55,15 @@ pub use api::{Media, Phase, Place, Rejection, TurnServer};
 pub use call::{Call, IncomingCall};
 pub use device::{Device, MissedCall, Setup};
 pub use error::{Code, Error, Problem, Reason};
-pub use keys::{DeviceKeys, PublicKeys};
 pub use push::{Blob, Push, What};
-pub use sealing::{ClearSealing, Recipient, SealError, Sealing};
+pub use sealing::Trust;
 pub use shared::{CallState, Peer};
 pub use socket::Link;
+pub use tandem_seal::{
+    Checked, Custody, FileStore, Keyring, KeyringError, ListedDevice, MemoryStore, SealError, Store,
+};
 pub use tandem_wire::id::{CallId, LegId, VirtualAddr};
 pub use tandem_wire::party::{AccountId, DeviceId, Party};
+pub use tandem_wire::units::Wall;
 pub use token::{DevTokens, TokenError, TokenProvider};
 pub use turn::{Counts, TurnError, TurnTransport};

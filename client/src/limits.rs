@@ -81,3 +81,7 @@ pub const KEEPALIVE: Duration = Duration::from_secs(15);
 pub const CHANNELS: u16 = 256;
 /// How long the end of an allocation may take to be said.
 pub const CLOSING: Duration = Duration::from_secs(2);
+/// Things about trust that wait for whoever watches.
+pub const TRUST_WATCHED: usize = 64;
+/// How often a device looks whether its prekey is a week old.
+pub const RENEW_EVERY: Duration = Duration::from_secs(3_600);

@@ -1,57 +1,87 @@
-//! What hides from the servers what two devices say to each other.
+//! The device's keyring, in the hands of everything that seals or opens.
 //!
-//! Decides the seam: one blob for one device. Leaves the cryptography to whoever implements [`Sealing`]; the one that is
-//! here hides nothing and is for development.
+//! Decides what the app is told of whom it can trust. Leaves what is refused to `tandem-seal` (docs/sealing.md), and asking
+//! the directory to [`crate::device`].
 
-use tandem_wire::party::Party;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use crate::keys::PublicKeys;
+use tandem_seal::{Checked, DeviceList, Keyring, SealError};
+use tandem_wire::id::CallId;
+use tandem_wire::party::{AccountId, Party};
+use tandem_wire::units::Wall;
+use tokio::sync::broadcast;
 
-/// Why something was not sealed or opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// There is no key for the other device.
-    #[error("there is no key for the device")]
-    NoKey,
-    /// It was not sealed for this device, or not by that one.
-    #[error("it cannot be opened")]
-    Forged,
+use crate::limits;
+use crate::payload::Payload;
+
+/// Something that the person should know of whom they talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trust {
+    /// An account has a device that was not there before.
+    NewDevice(Party),
+    /// An account is not who it was. Calls to it and from it wait until [`crate::Device::confirm`].
+    IdentityChanged(AccountId),
+    /// Something that was said to be of this device in a call was refused. It did not ring, and nothing of it was used.
+    Refused {
+        /// The call.
+        call: CallId,
+        /// Who is said to have sealed it.
+        from: Party,
+        /// Why.
+        why: SealError,
+    },
 }
 
-/// Whom something is sealed for.
-#[derive(Debug, Clone, Copy)]
-pub struct Recipient<'a> {
-    /// The device.
-    pub party: &'a Party,
-    /// Its keys, where they have just been read: when a call is placed.
-    pub keys: Option<&'a PublicKeys>,
+/// The keyring, and who is told of what.
+pub(crate) struct Sealer {
+    keyring: Mutex<Keyring>,
+    events: broadcast::Sender<Trust>,
 }
 
-/// Seals for one device, and opens what another one sealed. Called from async tasks: it may compute, but not wait.
-pub trait Sealing: Send + Sync + 'static {
-    /// Seals `clear`. The result has at most [`crate::limits::SEALED_BYTES`].
-    ///
-    /// # Errors
-    /// [`SealError::NoKey`].
-    fn seal(&self, to: Recipient<'_>, clear: &[u8]) -> Result<Vec<u8>, SealError>;
-
-    /// Opens what `from` sealed for us.
-    ///
-    /// # Errors
-    /// [`SealError`]: it is dropped then.
-    fn open(&self, from: &Party, sealed: &[u8]) -> Result<Vec<u8>, SealError>;
-}
-
-/// Hides nothing: for development, until there are sessions between devices.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ClearSealing;
-
-impl Sealing for ClearSealing {
-    fn seal(&self, _: Recipient<'_>, clear: &[u8]) -> Result<Vec<u8>, SealError> {
-        Ok(clear.to_vec())
+impl Sealer {
+    pub(crate) fn new(keyring: Keyring) -> Self {
+        Self { keyring: Mutex::new(keyring), events: broadcast::Sender::new(limits::TRUST_WATCHED) }
     }
 
-    fn open(&self, _: &Party, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        Ok(sealed.to_vec())
+    pub(crate) fn keyring(&self) -> MutexGuard<'_, Keyring> {
+        self.keyring.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<Trust> {
+        self.events.subscribe()
+    }
+
+    pub(crate) fn refused(&self, call: CallId, from: &Party, why: SealError) {
+        let _ = self.events.send(Trust::Refused { call, from: from.clone(), why });
+    }
+
+    /// Believes a list of an account, or does not; the person is told what is new.
+    pub(crate) fn check(&self, account: &AccountId, list: &DeviceList) -> Result<Checked, SealError> {
+        let checked = self.keyring().check(account, list);
+        match &checked {
+            Ok(checked) => {
+                for device in &checked.new {
+                    let party = Party { account: account.clone(), device: device.clone() };
+                    let _ = self.events.send(Trust::NewDevice(party));
+                }
+            }
+            Err(SealError::IdentityChanged) => _ = self.events.send(Trust::IdentityChanged(account.clone())),
+            Err(_) => {}
+        }
+        checked
+    }
+
+    /// Opens what `from` sealed in a call.
+    pub(crate) fn open(&self, call: CallId, from: &Party, sealed: &[u8]) -> Result<Payload, SealError> {
+        let said = self.keyring().open_blob(call, from, sealed)?;
+        Payload::read(&said).ok_or(SealError::Malformed)
+    }
+}
+
+/// What the system's clock says.
+pub(crate) fn now() -> Wall {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Wall::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

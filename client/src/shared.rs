@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::api::{Phase, Place};
 use crate::error::Reason;
 use crate::limits;
+use crate::push::Push;
 
 /// How a call stands, as far as this device knows.
 #[derive(Debug, Clone)]
@@ -104,8 +105,12 @@ pub(crate) struct Shared {
     /// Rung when the other device wants to be told once more where we are.
     pub(crate) asked_again: Notify,
     pub(crate) message_came: Notify,
+    /// Held from sealing a blob until it was sent: they go in the order of their numbers.
+    pub(crate) sending: tokio::sync::Mutex<()>,
     inbox: Mutex<Inbox>,
     place: Mutex<Option<Place>>,
+    /// What came before the server's answer said that this is the call that we placed.
+    held: Mutex<Vec<Push>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -120,8 +125,10 @@ impl Shared {
             peer_at: watch::Sender::new(None),
             asked_again: Notify::new(),
             message_came: Notify::new(),
+            sending: tokio::sync::Mutex::default(),
             inbox: Mutex::default(),
             place: Mutex::new(None),
+            held: Mutex::default(),
         }
     }
 
@@ -141,6 +148,18 @@ impl Shared {
             }
         });
         *lock(&self.place) = Some(place);
+    }
+
+    /// Keeps a push until the call is known. One that does not fit comes again.
+    pub(crate) fn hold(&self, push: Push) {
+        let mut held = lock(&self.held);
+        if held.len() < limits::MESSAGES_WAITING {
+            held.push(push);
+        }
+    }
+
+    pub(crate) fn held(&self) -> Vec<Push> {
+        std::mem::take(&mut *lock(&self.held))
     }
 
     pub(crate) fn change(&self, revision: u64, change: impl FnOnce(&mut CallState)) {
@@ -197,13 +216,15 @@ impl Shared {
         }
     }
 
-    /// Puts a message where the app takes it. One that does not fit comes again.
+    /// Whether one more message fits. One that does not comes again, so it must not be opened before.
+    pub(crate) fn has_room(&self) -> bool {
+        lock(&self.inbox).waiting.len() < limits::MESSAGES_WAITING
+    }
+
+    /// Puts a message where the app takes it.
     pub(crate) fn put(&self, message: Message) {
-        let mut inbox = lock(&self.inbox);
-        if inbox.waiting.len() < limits::MESSAGES_WAITING {
-            inbox.waiting.push_back(message);
-            self.message_came.notify_one();
-        }
+        lock(&self.inbox).waiting.push_back(message);
+        self.message_came.notify_one();
     }
 
     /// The next message. Who gets it has it: it is acknowledged.
@@ -274,7 +295,10 @@ mod tests {
             shared.take().unwrap();
         }
         assert_eq!(shared.seen("a"), Seen::No, "what is remembered is bounded");
-        for n in 0..2 * limits::MESSAGES_WAITING {
+        for n in 0.. {
+            if !shared.has_room() {
+                break;
+            }
             shared.put(message(&n.to_string()));
         }
         assert_eq!(std::iter::from_fn(|| shared.take()).count(), limits::MESSAGES_WAITING);

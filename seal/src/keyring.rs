@@ -66,6 +66,8 @@ struct Open {
     call: CallId,
     peer: Party,
     session: Session,
+    /// Something that the other device sealed was opened: it is there, and it is that device.
+    proven: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -301,14 +303,14 @@ impl Keyring {
     /// [`SealError::NotKept`].
     pub fn began(&mut self, call: CallId, openings: Vec<Opening>) -> Result<(), SealError> {
         for Opening { to, secrets } in openings {
-            self.begin(call, to, secrets);
+            self.begin(call, to, secrets, false);
         }
         self.keep(false)
     }
 
-    fn begin(&mut self, call: CallId, peer: Party, secrets: Secrets) {
+    fn begin(&mut self, call: CallId, peer: Party, secrets: Secrets, proven: bool) {
         self.kept.sessions.retain(|open| open.call != call || open.peer != peer);
-        self.kept.sessions.push_back(Open { call, peer, session: Session::new(secrets) });
+        self.kept.sessions.push_back(Open { call, peer, session: Session::new(secrets), proven });
         while self.kept.sessions.len() > SESSIONS {
             self.kept.sessions.pop_front();
         }
@@ -332,20 +334,21 @@ impl Keyring {
         if self.kept.nonces.len() > NONCES {
             self.kept.nonces.pop_front();
         }
-        self.begin(call, from.party.clone(), secrets);
+        self.begin(call, from.party.clone(), secrets, true);
         self.keep(true)?;
         Ok(said)
     }
 
-    fn session(&mut self, call: CallId, peer: &Party) -> Result<&mut Session, SealError> {
+    fn session(&mut self, call: CallId, peer: &Party) -> Result<&mut Open, SealError> {
         let open = self.kept.sessions.iter_mut().find(|open| open.call == call && open.peer == *peer);
-        open.map(|open| &mut open.session).ok_or(SealError::NoSession)
+        open.ok_or(SealError::NoSession)
     }
 
-    /// Whether this call has a session with a device.
+    /// Whether this call has a session with a device; `Some(true)`: and something that the device sealed was opened, so
+    /// that it is known to be there.
     #[must_use]
-    pub fn has_session(&self, call: CallId, peer: &Party) -> bool {
-        self.kept.sessions.iter().any(|open| open.call == call && open.peer == *peer)
+    pub fn session_with(&self, call: CallId, peer: &Party) -> Option<bool> {
+        self.kept.sessions.iter().find(|open| open.call == call && open.peer == *peer).map(|open| open.proven)
     }
 
     /// Seals something for a device in a call. Blobs must be sent in the order in which they were sealed.
@@ -354,13 +357,13 @@ impl Keyring {
     /// [`SealError::NoSession`], [`SealError::Malformed`]: it is too large. [`SealError::NotKept`].
     pub fn seal(&mut self, call: CallId, to: &Party, said: &[u8]) -> Result<Vec<u8>, SealError> {
         // Kept as used before it is: whoever finds the keyring after a crash begins behind it.
-        if self.session(call, to)?.reserve()
+        if self.session(call, to)?.session.reserve()
             && let Err(error) = self.keep(true)
         {
-            self.session(call, to)?.unreserve();
+            self.session(call, to)?.session.unreserve();
             return Err(error);
         }
-        self.session(call, to)?.seal(call, said)
+        self.session(call, to)?.session.seal(call, said)
     }
 
     /// Opens what a device sealed in a call.
@@ -369,7 +372,9 @@ impl Keyring {
     /// [`SealError::NoSession`], [`SealError::Malformed`], [`SealError::Forged`], [`SealError::Replayed`],
     /// [`SealError::NotKept`].
     pub fn open_blob(&mut self, call: CallId, from: &Party, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        let said = self.session(call, from)?.open(call, sealed)?;
+        let open = self.session(call, from)?;
+        let said = open.session.open(call, sealed)?;
+        open.proven = true;
         self.keep(false)?;
         Ok(said)
     }

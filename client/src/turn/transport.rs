@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::TurnError;
 use super::session::Session;
 use crate::api::TurnServer;
-use crate::keys::random;
 use crate::limits;
+use crate::random::random;
 
 /// How long to wait after the socket has said that something is wrong: it may say so for every packet.
 const AFTER_ERROR: Duration = Duration::from_millis(5);

@@ -123,7 +123,7 @@ fn every_changed_byte_and_every_cut_is_refused() {
         assert_eq!(refused, expected, "byte {at}");
         assert!(callee.open_offer(CALL, &from, &offer[..at]).is_err(), "{at} bytes");
     }
-    assert!(!callee.has_session(CALL, &from.party));
+    assert_eq!(callee.session_with(CALL, &from.party), None);
     callee.open_offer(CALL, &from, &offer).unwrap();
     let answer = callee.seal(CALL, &from.party, b"answer").unwrap();
     for at in 0..answer.len() {
@@ -147,7 +147,7 @@ fn an_old_offer_opens_in_no_other_call() {
     callee.open_offer(CALL, &from, &offer).unwrap();
     assert_ne!(callee.seal(CALL, &from.party, b"2").unwrap()[..6], first[..6], "the session went on");
     assert_eq!(callee.open_offer(OTHER_CALL, &from, &offer), Err(SealError::Replayed));
-    assert!(!callee.has_session(OTHER_CALL, &from.party));
+    assert_eq!(callee.session_with(OTHER_CALL, &from.party), None);
 }
 
 #[test]
@@ -173,7 +173,12 @@ fn blobs_repeated_reordered_reflected_or_of_another_call_or_device_are_refused()
     assert_eq!(caller.open_blob(OTHER_CALL, &bo, &blob), Err(SealError::Forged));
     // The same session under another id: the call's name is sealed in.
     let spliced = callee.kept.sessions.iter().find(|open| open.call == CALL).unwrap().session.clone();
-    callee.kept.sessions.push_back(Open { call: CallId::from_bits(9), peer: al.clone(), session: spliced });
+    callee.kept.sessions.push_back(Open {
+        call: CallId::from_bits(9),
+        peer: al.clone(),
+        session: spliced,
+        proven: true,
+    });
     let blob = callee.seal(CallId::from_bits(9), &al, b"for the third").unwrap();
     assert_eq!(caller.open_blob(CALL, &bo, &blob), Err(SealError::Forged));
 }
