@@ -93,6 +93,7 @@ pub(crate) struct Api {
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new()
         .route("/v1/devices/{device}", put(devices::register).delete(devices::remove))
+        .route("/v1/devices/{device}/endorsement", post(devices::endorse))
         .route("/v1/accounts/{account}/devices", get(devices::list))
         .route("/v1/relays", get(relays::list))
         .route("/v1/calls", post(place::place))

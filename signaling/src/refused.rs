@@ -24,7 +24,7 @@ pub(crate) enum Refused {
     Forbidden,
     /// It is not there, or somebody else's.
     NotFound,
-    /// The asking device is not in the directory.
+    /// The asking device is not in the directory, or nobody has vouched for it yet.
     NotRegistered,
     /// The callee has no device.
     NoDevices,
@@ -63,6 +63,8 @@ pub(crate) enum Refused {
     MailboxFull,
     /// The account has as many devices as it may have.
     DeviceQuota,
+    /// The account's root did not sign that endorsement.
+    NotEndorsed,
     /// This node has as many calls as it bears.
     Overloaded,
     /// The store did not do it.
@@ -91,6 +93,8 @@ impl From<DirectoryError> for Refused {
     fn from(error: DirectoryError) -> Self {
         match error {
             DirectoryError::Full => Self::DeviceQuota,
+            DirectoryError::Unknown => Self::NotFound,
+            DirectoryError::NotEndorsed => Self::NotEndorsed,
             DirectoryError::Away => Self::DirectoryAway,
         }
     }
@@ -112,7 +116,7 @@ pub(crate) mod code {
     codes! {
         UNAUTHORIZED = UNAUTHORIZED "unauthorized" "The token is missing or not good";
         FORBIDDEN = FORBIDDEN "forbidden" "The token does not allow this";
-        DEVICE_NOT_REGISTERED = FORBIDDEN "device_not_registered" "The device must be registered before it calls";
+        DEVICE_NOT_REGISTERED = FORBIDDEN "device_not_registered" "The device must be registered, and endorsed, before it calls";
         NO_DEVICES = NOT_FOUND "no_devices" "The callee has no device";
         DEVICES_CHANGED = CONFLICT "devices_changed" "The callee's devices have changed: seal again";
         GLARE = CONFLICT "glare" "The callee is calling at the same time: accept that call";
@@ -122,6 +126,7 @@ pub(crate) mod code {
         ALREADY_ANSWERED = CONFLICT "already_answered" "The device has answered: it hangs up instead";
         NOT_IN_CALL = CONFLICT "not_in_call" "The device has no leg in the call";
         DEVICE_QUOTA = CONFLICT "device_quota" "The account has all the devices that it may have";
+        NOT_ENDORSED = CONFLICT "not_endorsed" "The account's root did not sign that";
         KEY_REUSED = UNPROCESSABLE_ENTITY "idempotency_key_reused" "The Idempotency-Key was used for another request";
         SELF_CALL = UNPROCESSABLE_ENTITY "self_call" "An account cannot call itself";
         KIND_UNSUPPORTED = UNPROCESSABLE_ENTITY "kind_unsupported" "Only calls of two are possible now";
@@ -185,6 +190,7 @@ impl From<Refused> for Problem {
             Refused::RingQuota => problem(code::RING_QUOTA).retry_after_ms(limits::QUOTA_RETRY_MS),
             Refused::MailboxFull => problem(code::MAILBOX_FULL),
             Refused::DeviceQuota => problem(code::DEVICE_QUOTA),
+            Refused::NotEndorsed => problem(code::NOT_ENDORSED),
             Refused::Overloaded => problem(code::OVERLOADED).retry_after_ms(limits::QUOTA_RETRY_MS),
             Refused::Store(StoreError::Away { retry_after_ms }) => {
                 problem(code::STORE_AWAY).retry_after_ms(retry_after_ms.max(limits::STORE_RETRY_MS))

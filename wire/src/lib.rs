@@ -1,8 +1,8 @@
 //! Bytes: what our binaries and clients agree on, and nothing else.
 //!
-//! Decides how ids, tickets and STUN/TURN messages look on the wire. Leaves to others what they mean: `tandem-core`
-//! decides over them, `tandem-net` moves them. Nothing here reads a clock, a socket or a random number, and nothing here
-//! panics on bytes from the network.
+//! Decides how ids, tickets, signed statements and STUN/TURN messages look on the wire. Leaves to others what they mean:
+//! `tandem-core` decides over them, `tandem-net` moves them. Nothing here reads a clock, a socket or a random number, and
+//! nothing here panics on bytes from the network.
 
 pub mod id;
 pub mod nonce;

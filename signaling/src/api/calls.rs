@@ -130,7 +130,13 @@ pub(super) async fn accept(
     Json(Accept { sealed }): Json<Accept>,
 ) -> Result<Answer<PlaceInCall>, Refused> {
     check_sealed(&sealed)?;
+    let own = api.node.directory.devices(&asker.party.account).await;
     let to_caller = |call: &Call| {
+        // Asked here, where the call is known to concern the device and to be free: a device that rings may have become
+        // pending meanwhile, and of a call of others it learns nothing.
+        if own.as_ref().map_err(|error| *error)?.find(&asker.party.device).is_none() {
+            return Err(Refused::NotRegistered);
+        }
         let caller = call.caller().cloned().ok_or(Refused::Record)?;
         Ok(vec![Sealed { to: caller, sealed: sealed.clone() }])
     };

@@ -1,4 +1,4 @@
-//! Devices: registering, removing, and the list that a caller seals for.
+//! Devices: registering, endorsing, removing, and the list that a caller seals for.
 
 use std::sync::Arc;
 
@@ -13,14 +13,19 @@ use tandem_wire::party::{AccountId, DeviceId, Party};
 use super::Api;
 use super::asker::Asker;
 use super::dto::ProblemView;
-use super::dto_device::{Device, DeviceList, Register, Registered};
-use crate::directory::DeviceRecord;
+use super::dto_device::{Device, DeviceList, Endorse, Register, Registered};
+use crate::directory::{DeviceRecord, Devices};
 use crate::limits;
 use crate::refused::Refused;
 
 /// Whether `text` is base64 of so many bytes.
 fn is_bytes(text: &str, bytes: usize) -> bool {
     text.len() <= bytes * 2 && STANDARD.decode(text).is_ok_and(|decoded| decoded.len() == bytes)
+}
+
+/// A signature: base64 of 64 bytes.
+fn check_signature(text: &str) -> Result<(), Refused> {
+    if is_bytes(text, 64) { Ok(()) } else { Err(Refused::BadValue("a signature is base64 of 64 bytes")) }
 }
 
 /// Registers the asking device, or registers it anew: a signed prekey is renewed weekly.
@@ -44,13 +49,12 @@ pub(super) async fn register(
         return Err(Refused::NotFound);
     }
     api.gates.registrations_per_account.admit(&asker.party.account, asker.now.mono)?;
-    let Register { identity, signed_prekey, push_token, capabilities, custody } = body;
+    let Register { identity, signed_prekey, push_token, capabilities, custody, endorsement } = body;
     if !is_bytes(&identity.sign, 32) || !is_bytes(&identity.agree, 32) || !is_bytes(&signed_prekey.key, 32) {
         return Err(Refused::BadValue("a key is base64 of 32 bytes"));
     }
-    if !is_bytes(&signed_prekey.signature, 64) {
-        return Err(Refused::BadValue("a signature is base64 of 64 bytes"));
-    }
+    check_signature(&signed_prekey.signature)?;
+    endorsement.as_deref().map_or(Ok(()), check_signature)?;
     let visible = |token: &String| {
         (1..=limits::PUSH_TOKEN_BYTES).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic())
     };
@@ -74,9 +78,38 @@ pub(super) async fn register(
         custody: custody.into(),
         push_token,
         registered: asker.now.wall,
+        endorsement,
     };
     let devices = api.node.directory.put(&asker.party, record).await?;
-    Ok(Answer(Registered { device, account: asker.party.account.as_str().to_owned(), list_hash: devices.list_hash() }))
+    let endorsed = devices.find(&asker.party.device).is_some_and(|device| device.endorsement.is_some());
+    let account = asker.party.account.as_str().to_owned();
+    Ok(Answer(Registered { device, account, list_hash: devices.list_hash(), endorsed }))
+}
+
+/// Vouches for a device of the asking account, with what the account's root has signed: the device is listed from here on.
+#[utoipa::path(
+    post, path = "/v1/devices/{device}/endorsement", tag = "devices", security(("token" = [])),
+    params(("device" = String, Path, description = "A device of the token's account", example = "dev_alice1")),
+    request_body = Endorse,
+    responses(
+        (status = 204, description = "It is endorsed"),
+        (status = "4XX", body = ProblemView, content_type = "application/problem+json"),
+        (status = "5XX", body = ProblemView, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn endorse(
+    State(api): State<Arc<Api>>,
+    asker: Asker,
+    Path(device): Path<String>,
+    Json(Endorse { endorsement }): Json<Endorse>,
+) -> Result<StatusCode, Refused> {
+    let device: DeviceId = device.parse().map_err(|_| Refused::NotFound)?;
+    // A durable write, as a registration is.
+    api.gates.registrations_per_account.admit(&asker.party.account, asker.now.mono)?;
+    check_signature(&endorsement)?;
+    let party = Party { account: asker.party.account, device };
+    api.node.directory.endorse(&party, endorsement).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Removes a device of the asking account: its tokens, sockets, mailbox and legs end.
@@ -97,7 +130,7 @@ pub(super) async fn remove(
     let device: DeviceId = device.parse().map_err(|_| Refused::NotFound)?;
     api.gates.removals_per_device.admit(&asker.party, asker.now.mono)?;
     let party = Party { account: asker.party.account, device };
-    if api.node.directory.devices(&party.account).await?.find(&party.device).is_none() {
+    if !api.node.directory.devices(&party.account).await?.is_registered(&party.device) {
         let before = api.node.live.is_void(&party, None);
         return if before { Ok(StatusCode::NO_CONTENT) } else { Err(Refused::NotFound) };
     }
@@ -128,9 +161,9 @@ pub(super) async fn list(
         api.gates.lookups_per_source.admit(source, asker.now.mono)?;
     }
     let devices = api.node.directory.devices(&account).await?;
-    Ok(Answer(DeviceList {
-        account: account.as_str().to_owned(),
-        list_hash: devices.list_hash(),
-        devices: devices.0.into_iter().map(|(id, record)| Device::new(&id, record)).collect(),
-    }))
+    let list_hash = devices.list_hash();
+    let Devices { root, listed, pending } = devices;
+    let shown = |devices: Vec<(DeviceId, DeviceRecord)>| devices.into_iter().map(Device::new).collect();
+    let pending = (account == asker.party.account).then(|| shown(pending));
+    Ok(Answer(DeviceList { account: account.as_str().to_owned(), root, list_hash, devices: shown(listed), pending }))
 }

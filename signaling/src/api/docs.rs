@@ -19,8 +19,8 @@ use crate::refused::code;
 #[openapi(
     info(title = "Tandem device API", license(name = "Apache-2.0")),
     paths(
-        devices::register, devices::remove, devices::list, relays::list, place::place, calls::look, calls::ringing,
-        calls::accept, calls::reject, calls::signal, calls::leave, calls::end, calls::rejoin, calls::ticket
+        devices::register, devices::remove, devices::endorse, devices::list, relays::list, place::place, calls::look,
+        calls::ringing, calls::accept, calls::reject, calls::signal, calls::leave, calls::end, calls::rejoin, calls::ticket
     ),
     modifiers(&Token),
     tags(
@@ -201,7 +201,7 @@ mod tests {
     fn the_document_names_every_route_and_every_code() {
         let document: Value = serde_json::from_str(openapi()).unwrap();
         let paths: Vec<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(paths.len(), 13, "{paths:?}");
+        assert_eq!(paths.len(), 14, "{paths:?}");
         let description = text(&document["info"]["description"]);
         assert!(code::ALL.iter().all(|(_, code, _)| description.contains(&format!("`{code}`"))));
         assert_eq!(document["components"]["securitySchemes"]["token"]["bearerFormat"], "JWT");

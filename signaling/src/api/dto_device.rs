@@ -75,6 +75,19 @@ pub(super) struct Register {
     pub(super) capabilities: Vec<String>,
     #[serde(default)]
     pub(super) custody: CustodyWord,
+    /// The root's signature that the device is one of the account's: base64 of 64 bytes. The first device endorses itself.
+    #[serde(default)]
+    #[schema(example = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==")]
+    pub(super) endorsement: Option<String>,
+}
+
+/// Vouches for a device.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Endorse {
+    /// The root's signature that the device is one of the account's: base64 of 64 bytes.
+    #[schema(example = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==")]
+    pub(super) endorsement: String,
 }
 
 /// A device that was registered.
@@ -84,6 +97,9 @@ pub(super) struct Registered {
     pub(super) account: String,
     /// Names the account's list of devices as it is now.
     pub(super) list_hash: String,
+    /// Whether the account's root vouches for it. If not, and there is a root, it is pending: it calls nobody and does not
+    /// ring.
+    pub(super) endorsed: bool,
 }
 
 /// A device, as those see it who want to call it.
@@ -94,17 +110,22 @@ pub(super) struct Device {
     pub(super) signed_prekey: SignedPrekey,
     pub(super) capabilities: Vec<String>,
     pub(super) custody: CustodyWord,
+    /// The root's signature that it is one of the account's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) endorsement: Option<String>,
 }
 
 impl Device {
-    pub(super) fn new(id: &DeviceId, record: DeviceRecord) -> Self {
-        let DeviceRecord { sign, agree, prekey_id, prekey, prekey_signature, capabilities, custody, .. } = record;
+    pub(super) fn new((id, record): (DeviceId, DeviceRecord)) -> Self {
+        let DeviceRecord { sign, agree, prekey_id, prekey, prekey_signature, .. } = record;
+        let DeviceRecord { capabilities, custody, endorsement, .. } = record;
         Self {
             device: id.as_str().to_owned(),
             identity: Identity { sign, agree },
             signed_prekey: SignedPrekey { id: prekey_id, key: prekey, signature: prekey_signature },
             capabilities,
             custody: custody.into(),
+            endorsement,
         }
     }
 }
@@ -113,8 +134,16 @@ impl Device {
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeviceList {
     pub(super) account: String,
+    /// The key that vouches for the devices: base64 of 32 bytes. Without one nobody vouches for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) root: Option<String>,
+    /// Names the root and `devices`.
     pub(super) list_hash: String,
+    /// Those that call and ring.
     pub(super) devices: Vec<Device>,
+    /// Those that the root has not vouched for yet: told to their own account only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pending: Option<Vec<Device>>,
 }
 
 /// A PoP whose relays can be probed.

@@ -29,7 +29,7 @@ fn sealed_for_all(account: &AccountId, devices: &Devices, sealed: SealedMap) -> 
     let mut sealed: BTreeMap<DeviceId, String> =
         sealed.into_iter().map(|(id, blob)| Ok((device_id(&id)?, blob))).collect::<Result<_, Refused>>()?;
     let (mut all, mut missing) = (Vec::new(), Vec::new());
-    for (id, _) in &devices.0 {
+    for (id, _) in &devices.listed {
         match sealed.remove(id) {
             Some(blob) => {
                 let to = Party { account: account.clone(), device: id.clone() };
@@ -89,7 +89,7 @@ fn admit<'a>(api: &'a Api, asker: &'a Asker, callee: &'a AccountId) -> Result<Re
     Ok(reserved)
 }
 
-/// Calls an account: it rings at all of its devices.
+/// Calls an account: it rings at all of its devices that are listed.
 #[utoipa::path(
     post, path = "/v1/calls", tag = "calls", security(("token" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 64 visible characters: makes it safe to repeat")),
@@ -142,7 +142,7 @@ pub(super) async fn place(
         return Err(Refused::NotRegistered);
     }
     let devices = api.node.directory.devices(&callee).await?;
-    if devices.0.is_empty() {
+    if devices.listed.is_empty() {
         return Err(Refused::NoDevices);
     }
     let offers = sealed_for_all(&callee, &devices, sealed)?;

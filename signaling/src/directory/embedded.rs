@@ -8,13 +8,17 @@ use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDe
 use tandem_wire::party::{AccountId, Party};
 use tandem_wire::units::Wall;
 
+use super::account::Account;
 use super::{DeviceRecord, Devices, Directory, DirectoryError};
 use crate::limits;
 
 const ACCOUNTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("accounts");
 const ABOUT: TableDefinition<'static, &str, u64> = TableDefinition::new("about");
-/// What this code writes, and the newest that it reads.
-const FORMAT: u64 = 1;
+/// The newest that this code reads. A file is of format 1, in which an account is the list of its devices, until one of its
+/// accounts has a root: a version that knows no endorsements would list pending devices and lose the others' endorsements,
+/// so it is told to be upgraded. Who never uses them may go back.
+const FORMAT: u64 = 2;
+const FORMAT_WITHOUT_ROOTS: u64 = 1;
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,17 +85,17 @@ fn format(database: &Database) -> Result<u64, redb::Error> {
         let mut about = transaction.open_table(ABOUT)?;
         let found = about.get("format")?.map(|format| format.value());
         if found.is_none() {
-            about.insert("format", FORMAT)?;
+            about.insert("format", FORMAT_WITHOUT_ROOTS)?;
         }
         transaction.open_table(ACCOUNTS)?;
         found
     };
     transaction.commit()?;
-    Ok(found.unwrap_or(FORMAT))
+    Ok(found.unwrap_or(FORMAT_WITHOUT_ROOTS))
 }
 
 enum Failed {
-    Full,
+    Refused(DirectoryError),
     Unreadable,
     File(redb::Error),
 }
@@ -100,7 +104,7 @@ impl Failed {
     /// What the one who asked is told.
     fn away(self) -> DirectoryError {
         match self {
-            Self::Full => return DirectoryError::Full,
+            Self::Refused(why) => return why,
             Self::File(error) => tracing::error!(%error, "the directory of devices cannot be used"),
             Self::Unreadable => tracing::error!("an account in the directory of devices cannot be read"),
         }
@@ -114,28 +118,43 @@ impl<E: Into<redb::Error>> From<E> for Failed {
     }
 }
 
-fn read(bytes: Option<&[u8]>) -> Result<Devices, Failed> {
-    bytes.map_or_else(|| Ok(Devices::default()), |bytes| serde_json::from_slice(bytes).map_err(|_| Failed::Unreadable))
+fn read(bytes: Option<&[u8]>) -> Result<Account, Failed> {
+    let account = match bytes {
+        None => return Ok(Account::default()),
+        Some(bytes @ [b'[', ..]) => serde_json::from_slice(bytes).map(|devices| Account { root: None, devices }),
+        Some(bytes) => serde_json::from_slice(bytes),
+    };
+    account.map_err(|_| Failed::Unreadable)
 }
 
-/// Changes the devices of an account; what `change` refuses leaves the file as it is.
+fn written(account: &Account) -> Result<Vec<u8>, Failed> {
+    let bytes = match account.root {
+        None => serde_json::to_vec(&account.devices),
+        Some(_) => serde_json::to_vec(account),
+    };
+    bytes.map_err(|_| Failed::Unreadable)
+}
+
+/// Changes what stands about an account; what `change` refuses leaves the file as it is.
 fn change<T>(
     database: &Database,
-    account: &AccountId,
-    change: impl FnOnce(&mut Devices) -> Result<T, Failed>,
-) -> Result<(T, Devices), Failed> {
+    id: &AccountId,
+    change: impl FnOnce(&mut Account) -> Result<T, DirectoryError>,
+) -> Result<(T, Account), Failed> {
     let transaction = database.begin_write()?;
     let done = {
         let mut accounts = transaction.open_table(ACCOUNTS)?;
-        let mut devices = read(accounts.get(account.as_str())?.map(|value| value.value().to_vec()).as_deref())?;
-        let done = change(&mut devices)?;
-        if devices.0.is_empty() {
-            accounts.remove(account.as_str())?;
+        let mut account = read(accounts.get(id.as_str())?.map(|value| value.value().to_vec()).as_deref())?;
+        let done = change(&mut account).map_err(Failed::Refused)?;
+        if account.devices.is_empty() {
+            accounts.remove(id.as_str())?;
         } else {
-            let bytes = serde_json::to_vec(&devices).map_err(|_| Failed::Unreadable)?;
-            accounts.insert(account.as_str(), bytes.as_slice())?;
+            accounts.insert(id.as_str(), written(&account)?.as_slice())?;
         }
-        (done, devices)
+        if account.root.is_some() {
+            transaction.open_table(ABOUT)?.insert("format", FORMAT)?;
+        }
+        (done, account)
     };
     transaction.commit()?;
     Ok(done)
@@ -144,46 +163,40 @@ fn change<T>(
 #[async_trait]
 impl Directory for EmbeddedDirectory {
     async fn put(&self, party: &Party, device: DeviceRecord) -> Result<Devices, DirectoryError> {
-        let Party { account, device: id } = party.clone();
+        let party = party.clone();
         self.blocking(move |database| {
-            let put = |devices: &mut Devices| {
-                match devices.0.binary_search_by(|(other, _)| other.cmp(&id)) {
-                    Ok(at) => {
-                        if let Some((_, known)) = devices.0.get_mut(at) {
-                            *known = device;
-                        }
-                    }
-                    Err(_) if devices.0.len() >= limits::DEVICES_PER_ACCOUNT => return Err(Failed::Full),
-                    Err(at) => devices.0.insert(at, (id, device)),
-                }
-                Ok(())
-            };
-            change(database, &account, put).map(|((), devices)| devices)
+            let put = |account: &mut Account| account.put(&party, device);
+            change(database, &party.account, put).map(|((), account)| account.into_devices())
+        })
+        .await
+    }
+
+    async fn endorse(&self, party: &Party, endorsement: String) -> Result<(), DirectoryError> {
+        let party = party.clone();
+        self.blocking(move |database| {
+            let endorse = |account: &mut Account| account.endorse(&party, endorsement);
+            change(database, &party.account, endorse).map(|((), _)| ())
         })
         .await
     }
 
     async fn remove(&self, party: &Party, at: Wall) -> Result<bool, DirectoryError> {
-        let Party { account, device: id } = party.clone();
+        let party = party.clone();
         self.blocking(move |database| {
-            let remove = |devices: &mut Devices| {
-                let before = devices.0.len();
-                devices.0.retain(|(other, device)| *other != id || device.registered > at);
-                Ok(devices.0.len() < before)
-            };
-            change(database, &account, remove).map(|(removed, _)| removed)
+            let remove = |account: &mut Account| Ok(account.remove(&party.device, at));
+            change(database, &party.account, remove).map(|(removed, _)| removed)
         })
         .await
     }
 
     async fn devices(&self, account: &AccountId) -> Result<Devices, DirectoryError> {
         // A few microseconds out of the cache, and one page of the file at worst: less than a hop to another thread.
-        let devices = || -> Result<Devices, Failed> {
+        let account = || -> Result<Account, Failed> {
             let transaction = self.database.begin_read()?;
             let accounts = transaction.open_table(ACCOUNTS)?;
             read(accounts.get(account.as_str())?.as_ref().map(|value| value.value()))
         };
-        devices().map_err(Failed::away)
+        account().map(Account::into_devices).map_err(Failed::away)
     }
 }
 
@@ -191,10 +204,7 @@ impl Directory for EmbeddedDirectory {
 mod tests {
     use super::*;
     use crate::directory::Custody;
-
-    fn party(account: &str, device: &str) -> Party {
-        Party { account: account.parse().unwrap(), device: device.parse().unwrap() }
-    }
+    use crate::directory::account::tests::{Keys, party};
 
     fn device(prekey_id: u32) -> DeviceRecord {
         DeviceRecord {
@@ -207,6 +217,7 @@ mod tests {
             custody: Custody::Device,
             push_token: None,
             registered: Wall::from_millis(u64::from(prekey_id)),
+            endorsement: None,
         }
     }
 
@@ -218,7 +229,7 @@ mod tests {
         assert!(matches!(EmbeddedDirectory::open(&path), Err(OpenError::InUse)));
         directory.put(&party("bob", "dev_2"), device(1)).await.unwrap();
         let devices = directory.put(&party("bob", "dev_1"), device(1)).await.unwrap();
-        assert_eq!(devices.0.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["dev_1", "dev_2"]);
+        assert_eq!(devices.listed.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["dev_1", "dev_2"]);
         directory.put(&party("alice", "dev_1"), device(1)).await.unwrap();
         let alice = party("alice", "dev_1");
         assert!(!directory.remove(&alice, Wall::from_millis(0)).await.unwrap(), "it registered after that");
@@ -240,7 +251,82 @@ mod tests {
         assert_eq!(directory.put(&party("bob", "dev_x"), device(1)).await, Err(DirectoryError::Full));
         let before = directory.devices(&"bob".parse().unwrap()).await.unwrap();
         let after = directory.put(&party("bob", "dev_3"), device(2)).await.unwrap();
-        assert_eq!(after.0.len(), 10);
+        assert_eq!(after.listed.len(), 10);
         assert_ne!(before.list_hash(), after.list_hash(), "a new prekey makes a new list");
+    }
+
+    fn root_and_directory() -> (Keys, EmbeddedDirectory, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = EmbeddedDirectory::open(&folder.path().join("devices.redb")).unwrap();
+        (Keys::new(1), directory, folder)
+    }
+
+    #[tokio::test]
+    async fn a_root_and_what_it_signed_are_there_after_a_restart() {
+        let (root, directory, folder) = root_and_directory();
+        let (first, second) = (party("bob", "dev_1"), party("bob", "dev_2"));
+        directory.put(&first, root.registers(&first, &root)).await.unwrap();
+        let later = Keys::new(2).device();
+        let devices = directory.put(&second, later.clone()).await.unwrap();
+        assert_eq!((devices.listed.len(), devices.pending.len()), (1, 1));
+        let none = directory.endorse(&party("bob", "dev_3"), root.endorses(&second, &later)).await;
+        assert_eq!(none, Err(DirectoryError::Unknown));
+        let forged = directory.endorse(&second, Keys::new(2).endorses(&second, &later)).await;
+        assert_eq!(forged, Err(DirectoryError::NotEndorsed));
+        assert_eq!(directory.devices(&second.account).await.unwrap(), devices);
+        directory.endorse(&second, root.endorses(&second, &later)).await.unwrap();
+        drop(directory);
+        let directory = EmbeddedDirectory::open(&folder.path().join("devices.redb")).unwrap();
+        let devices = directory.devices(&second.account).await.unwrap();
+        assert_eq!((devices.root.clone(), devices.listed.len()), (Some(root.sign()), 2));
+        assert!(devices.listed.iter().all(|(_, device)| device.endorsement.is_some()));
+        for party in [&first, &second] {
+            assert!(directory.remove(party, Wall::from_millis(9)).await.unwrap());
+        }
+        assert_eq!(directory.devices(&second.account).await.unwrap(), Devices::default());
+    }
+
+    fn stored(directory: &EmbeddedDirectory, account: &str) -> (u64, String) {
+        let transaction = directory.database.begin_read().unwrap();
+        let format = transaction.open_table(ABOUT).unwrap().get("format").unwrap().unwrap().value();
+        let accounts = transaction.open_table(ACCOUNTS).unwrap();
+        let bytes = accounts.get(account).unwrap().unwrap().value().to_vec();
+        (format, String::from_utf8(bytes).unwrap())
+    }
+
+    /// As version 0.1 wrote it before there were endorsements.
+    const OLD: &str = "[[\"dev_1\",{\"sign\":\"s\",\"agree\":\"a\",\"prekey_id\":1,\"prekey\":\"p\",\
+         \"prekey_signature\":\"x\",\"capabilities\":[],\"custody\":\"device\",\"push_token\":null,\"registered\":1}]]";
+
+    #[tokio::test]
+    async fn a_file_from_before_there_were_roots_is_read_and_stays_as_it_is_until_there_is_one() {
+        let (root, directory, folder) = root_and_directory();
+        let write = directory.database.begin_write().unwrap();
+        write.open_table(ABOUT).unwrap().insert("format", 1).unwrap();
+        write.open_table(ACCOUNTS).unwrap().insert("bob", OLD.as_bytes()).unwrap();
+        write.commit().unwrap();
+        drop(directory);
+        let directory = EmbeddedDirectory::open(&folder.path().join("devices.redb")).unwrap();
+        let bob = party("bob", "dev_1");
+        let devices = directory.devices(&bob.account).await.unwrap();
+        assert_eq!((devices.root, devices.pending.len()), (None, 0));
+        assert_eq!(devices.listed, [(bob.device.clone(), device(1))]);
+        directory.put(&bob, device(1)).await.unwrap();
+        assert_eq!(stored(&directory, "bob"), (1, OLD.to_owned()), "an older version reads it still");
+        let second = party("bob", "dev_2");
+        let devices = directory.put(&second, root.registers(&second, &root)).await.unwrap();
+        assert_eq!((devices.listed.len(), devices.pending.len()), (1, 1));
+        assert_eq!(stored(&directory, "bob").0, 2, "an older version would ring at what is pending");
+    }
+
+    #[test]
+    fn a_file_of_a_later_version_is_not_opened() {
+        let (_, directory, folder) = root_and_directory();
+        let write = directory.database.begin_write().unwrap();
+        write.open_table(ABOUT).unwrap().insert("format", FORMAT + 1).unwrap();
+        write.commit().unwrap();
+        drop(directory);
+        let opened = EmbeddedDirectory::open(&folder.path().join("devices.redb"));
+        assert!(matches!(opened, Err(OpenError::Newer(3))));
     }
 }

@@ -31,6 +31,12 @@ impl Stage {
             ("PUT", "/v1/devices/dev_a1".to_owned(), &self.alice, registration()),
             (
                 "POST",
+                "/v1/devices/dev_a1/endorsement".to_owned(),
+                &self.alice,
+                json!({ "endorsement": base64(&[5; 64]) }),
+            ),
+            (
+                "POST",
                 "/v1/calls".to_owned(),
                 &self.alice,
                 json!({ "to": ["carol"], "kind": "one_to_one", "media": "audio", "sealed": { "dev_c1": x } }),
@@ -231,6 +237,9 @@ async fn values_that_cannot_be_are_refused_and_change_nothing() {
         *at = value;
         ("PUT", "/v1/devices/dev_a1".to_owned(), &stage.alice, body)
     };
+    let endorse = |endorsement: Value| {
+        ("POST", "/v1/devices/dev_a1/endorsement".to_owned(), &stage.alice, json!({ "endorsement": endorsement }))
+    };
     let verb = |verb: &str, who, body: Value| ("POST", format!("/v1/calls/{}/{verb}", stage.call), who, body);
     let huge: Value = (0..5_000).map(|n| (format!("dev_{n}"), json!("eA=="))).collect::<serde_json::Map<_, _>>().into();
     let large = base64(&[0; 8_193]);
@@ -293,6 +302,15 @@ async fn values_that_cannot_be_are_refused_and_change_nothing() {
         register(&["capabilities"], json!([""])),
         register(&["capabilities"], json!(["\u{1b}[2J"])),
         register(&["custody"], json!("nobody")),
+        register(&["endorsement"], json!("")),
+        register(&["endorsement"], json!("%")),
+        register(&["endorsement"], json!(base64(&[0; 63]))),
+        register(&["endorsement"], json!(base64(&[0; 65]))),
+        register(&["endorsement"], json!({})),
+        endorse(json!("")),
+        endorse(json!(base64(&[0; 32]))),
+        endorse(json!(base64(&[0; 64]).replace("AA==", "AB=="))),
+        endorse(json!(base64(&[0; 64]))),
         verb("accept", &stage.bob, json!({ "sealed": "%" })),
         verb("accept", &stage.bob, json!({ "sealed": large })),
         verb("accept", &stage.bob, json!({ "sealed": "" })),

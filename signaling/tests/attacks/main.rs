@@ -11,6 +11,7 @@
 )]
 
 mod bodies;
+mod endorsements;
 mod idempotency;
 mod ids;
 mod quotas;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tandem_auth::rate::Rate;
 use tandem_auth::{Claims, Grant, TokenKey, TokenKeys};
 use tandem_core::topology::Transport;
+use tandem_signaling::directory::account::Account;
 use tandem_signaling::directory::{DeviceRecord, Devices, Directory, DirectoryError};
 use tandem_signaling::policy::Policy;
 use tandem_signaling::{Config, RelayPoint, Signaling, limits as bounds};
@@ -26,7 +27,7 @@ use tandem_state_client::memory::MemoryStore;
 use tandem_state_client::{AllocationRef, BucketSet, Command, Entry, Key, Listing, Revision, Store, StoreError, Watch};
 use tandem_telemetry::http::{Limits, serve_within};
 use tandem_wire::id::{CallId, PopId};
-use tandem_wire::party::{AccountId, DeviceId, Party};
+use tandem_wire::party::{AccountId, Party};
 use tandem_wire::redact::{ClientAddr, Secret};
 use tandem_wire::ticket::TicketKey;
 use tandem_wire::units::Wall;
@@ -74,7 +75,7 @@ pub(crate) fn lavish() -> Policy {
 
 /// A directory in memory.
 #[derive(Default)]
-pub(crate) struct MemoryDirectory(Mutex<BTreeMap<AccountId, BTreeMap<DeviceId, DeviceRecord>>>);
+pub(crate) struct MemoryDirectory(Mutex<BTreeMap<AccountId, Account>>);
 
 impl MemoryDirectory {
     /// Everything that stands in it.
@@ -83,32 +84,27 @@ impl MemoryDirectory {
     }
 }
 
-fn list(devices: Option<&BTreeMap<DeviceId, DeviceRecord>>) -> Devices {
-    Devices(devices.into_iter().flatten().map(|(id, device)| (id.clone(), device.clone())).collect())
-}
-
 #[async_trait]
 impl Directory for MemoryDirectory {
     async fn put(&self, party: &Party, device: DeviceRecord) -> Result<Devices, DirectoryError> {
         let mut accounts = self.0.lock().unwrap();
-        let devices = accounts.entry(party.account.clone()).or_default();
-        if !devices.contains_key(&party.device) && devices.len() >= bounds::DEVICES_PER_ACCOUNT {
-            return Err(DirectoryError::Full);
-        }
-        devices.insert(party.device.clone(), device);
-        Ok(list(Some(devices)))
+        let account = accounts.entry(party.account.clone()).or_default();
+        account.put(party, device)?;
+        Ok(account.clone().into_devices())
+    }
+
+    async fn endorse(&self, party: &Party, endorsement: String) -> Result<(), DirectoryError> {
+        let mut accounts = self.0.lock().unwrap();
+        accounts.get_mut(&party.account).ok_or(DirectoryError::Unknown)?.endorse(party, endorsement)
     }
 
     async fn remove(&self, party: &Party, at: Wall) -> Result<bool, DirectoryError> {
         let mut accounts = self.0.lock().unwrap();
-        let Some(devices) = accounts.get_mut(&party.account) else { return Ok(false) };
-        let before = devices.len();
-        devices.retain(|id, device| *id != party.device || device.registered > at);
-        Ok(devices.len() < before)
+        Ok(accounts.get_mut(&party.account).is_some_and(|account| account.remove(&party.device, at)))
     }
 
     async fn devices(&self, account: &AccountId) -> Result<Devices, DirectoryError> {
-        Ok(list(self.0.lock().unwrap().get(account)))
+        Ok(self.0.lock().unwrap().get(account).cloned().unwrap_or_default().into_devices())
     }
 }
 
@@ -485,6 +481,7 @@ pub(crate) fn routes(device: &str, account: &str, call: &str) -> Vec<(&'static s
     let mut routes = vec![
         ("PUT", format!("/v1/devices/{device}"), registration()),
         ("DELETE", format!("/v1/devices/{device}"), Value::Null),
+        ("POST", format!("/v1/devices/{device}/endorsement"), json!({ "endorsement": base64(&[5; 64]) })),
         ("GET", format!("/v1/accounts/{account}/devices"), Value::Null),
         ("GET", "/v1/relays".to_owned(), Value::Null),
         (
