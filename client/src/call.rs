@@ -120,8 +120,13 @@ impl IncomingCall {
     /// Answers it.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `answered_elsewhere` (another device was first) or `call_ended`.
+    /// [`Error::Ended`]: it is over, as far as this device was told. [`Error::Refused`] with `answered_elsewhere` (another
+    /// device was first) or `call_ended`.
     pub async fn accept(&self) -> Result<Call, Error> {
+        let ended = self.shared.state.borrow().ended;
+        if let Some(reason) = ended {
+            return Err(Error::Ended(reason));
+        }
         let _turn = self.shared.sending.lock().await;
         let sealed = self.inner.seal(self.id(), &self.from, &Payload::Answer)?;
         let place = self.inner.api.accept(self.id(), &sealed).await?;

@@ -259,7 +259,7 @@ impl Device {
     /// What keeps any request from being done.
     pub async fn pending(&self) -> Result<Vec<ListedDevice>, Error> {
         let account = &self.party().account;
-        Ok(self.inner.api.devices(account).await?.pending()?)
+        Ok(self.inner.api.devices(account).await?.pending())
     }
 
     /// Vouches for another device of this account, as its first device. The person has compared what that one shows.

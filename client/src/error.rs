@@ -163,6 +163,7 @@ pub enum Code {
     AlreadyAnswered,
     NotInCall,
     DeviceQuota,
+    NotEndorsed,
     IdempotencyKeyReused,
     SelfCall,
     KindUnsupported,

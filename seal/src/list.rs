@@ -158,11 +158,10 @@ impl DeviceList {
         Ok(ListedDevice { party, keys, custody: *custody })
     }
 
-    /// The devices of one's own account that wait for its first device's endorsement.
-    ///
-    /// # Errors
-    /// [`SealError::BadDeviceList`]: one of them has not signed its own prekey.
-    pub fn pending(&self) -> Result<Vec<ListedDevice>, SealError> {
-        self.pending.iter().map(|view| self.listed(view)).collect()
+    /// The devices of one's own account that wait for its first device's endorsement. One that has not signed its own
+    /// prekey is not among them: nobody could call it.
+    #[must_use]
+    pub fn pending(&self) -> Vec<ListedDevice> {
+        self.pending.iter().filter_map(|view| self.listed(view).ok()).collect()
     }
 }

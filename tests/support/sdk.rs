@@ -36,8 +36,8 @@ pub(crate) fn now() -> Wall {
 
 /// All processes of a PoP.
 pub(crate) struct World {
-    _folder: tempfile::TempDir,
-    _process: Running,
+    pub(crate) folder: tempfile::TempDir,
+    process: Running,
     pub(crate) said: Value,
     http: SocketAddr,
     shelves: Mutex<HashMap<Party, Shelf>>,
@@ -54,16 +54,20 @@ pub(crate) fn party(account: &str, device: &str) -> Party {
 
 impl World {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let words = ["dev", "--json", "--http", "127.0.0.1:0", "--turn", "127.0.0.1:0", "--data-dir"];
-        let words: Vec<&str> = words.into_iter().chain([data.to_str().unwrap()]).collect();
+        let words: Vec<&str> = words.into_iter().chain([data.to_str().unwrap()]).chain(more.iter().copied()).collect();
         let mut process = Running::start(tandem(&words), Some(&folder.path().join("log")));
         let line = process.line();
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
         let page = said["page"].as_str().unwrap();
         let http = page.strip_prefix("http://").unwrap().strip_suffix('/').unwrap().parse().unwrap();
-        Self { _folder: folder, _process: process, said, http, shelves: Mutex::default() }
+        Self { folder, process, said, http, shelves: Mutex::default() }
     }
 
     pub(crate) fn api(&self) -> &str {
@@ -110,6 +114,20 @@ impl World {
         let processes = get(self.http, "/v1/dev/processes").json();
         let items = processes["items"].as_array().unwrap();
         items.iter().find(|item| item["name"] == name).unwrap().clone()
+    }
+
+    /// The processes, by name and pid.
+    pub(crate) fn pids(&self) -> Vec<(&'static str, u64)> {
+        let children = ["state-server", "relay", "signaling", "router"]
+            .map(|name| (name, self.child(name)["pid"].as_u64().unwrap()));
+        children.into_iter().chain([("dev", u64::from(self.process.pid()))]).collect()
+    }
+
+    /// What a device keeps.
+    pub(crate) fn kept(&self, account: &str, device: &str) -> Value {
+        let shelves = self.shelves.lock().unwrap();
+        let shelf = shelves[&party(account, device)].0.lock().unwrap();
+        serde_json::from_slice(shelf.as_ref().unwrap()).unwrap()
     }
 
     /// SIGKILLs a process. `for_ms`: for how long it stays away.
