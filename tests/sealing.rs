@@ -22,6 +22,9 @@ use tokio::time::timeout;
 const LIST_OF_BOB: &str = "GET /v1/accounts/bob/devices";
 const LIST_OF_ALICE: &str = "GET /v1/accounts/alice/devices";
 
+/// What a lie does to a list.
+type Change = Box<dyn Fn(&mut Value) + Send>;
+
 /// A world in which alice's device asks a server that lies, and bob's an honest one; or the other way round.
 async fn deceived(who: &str) -> (World, Arc<Liar>, Device, Device) {
     let world = World::start();
@@ -117,7 +120,7 @@ async fn whatever_a_server_changes_in_a_list_nothing_is_sealed_and_nothing_rings
     let (world, liar, alice, bob) = deceived("alice").await;
     let forged = mallorys(&world, "bob").await;
     let added = forged["devices"][0].clone();
-    let lies: Vec<(&str, Box<dyn Fn(&mut Value) + Send>)> = vec![
+    let lies: Vec<(&str, Change)> = vec![
         (
             "a device more",
             Box::new(move |list| {
