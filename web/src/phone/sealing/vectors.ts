@@ -78,10 +78,10 @@ export async function makeVectors(): Promise<Vectors> {
     session: [
       await talk("callee", 1, '{"v":1,"t":"answer","sdp":"v=0\\r\\n"}'),
       await talk("caller", 1, '{"v":1,"t":"candidates","candidates":[]}'),
-      // A blob that was lost on the way: the next has the number after it.
-      await talk("callee", 3, "zwölf Boxkämpfer"),
-      await talk("caller", 2, ""),
-      await talk("caller", 3, "x".repeat(9_000)),
+      await talk("callee", 2, "zwölf Boxkämpfer"),
+      // A blob was lost on the way: this one has the number after it.
+      await talk("caller", 3, ""),
+      await talk("caller", 4, "x".repeat(9_000)),
     ],
     note: { blob: toBase64(await sealNote(route, a.agree, b.agree.public, note)), clear: toBase64(note) },
     prekey_signature: first?.signed_prekey.signature ?? "",
