@@ -6,6 +6,9 @@ import { type Store, type Table, TABLES } from "./store.ts";
 const DATABASE = "tandem.phone";
 const VERSION = 1;
 
+/** On the disk before it counts as kept: a number that is used twice would give away what was said with it. */
+const DURABLE: IDBTransactionOptions = { durability: "strict" };
+
 export class IndexedDbStore implements Store {
   readonly #opened: Promise<IDBDatabase>;
 
@@ -34,7 +37,7 @@ export class IndexedDbStore implements Store {
   }
 
   async #in(table: Table, mode: IDBTransactionMode): Promise<IDBObjectStore> {
-    return (await this.#opened).transaction(table, mode).objectStore(table);
+    return (await this.#opened).transaction(table, mode, DURABLE).objectStore(table);
   }
 
   /** Ends when the transaction has: only then is it kept. */
