@@ -19,6 +19,8 @@ export class OwnWatch {
   readonly #events: WatchEvents;
   #renewed_ms = nowMs();
   #looking = false;
+  /** Is this the device that the others wait for? As long as it is not known, it may be. */
+  #first = true;
 
   constructor(signed_in: SignedIn, events: WatchEvents) {
     this.#signed_in = signed_in;
@@ -41,7 +43,9 @@ export class OwnWatch {
     this.#looking = true;
     try {
       await this.#renew();
-      this.#events.looked(await this.#signed_in.own.look());
+      const own = await this.#signed_in.own.look();
+      this.#first = own.first;
+      this.#events.looked(own);
     } catch (error) {
       this.#events.log("own devices", failureOf(error).code);
     } finally {
@@ -52,7 +56,7 @@ export class OwnWatch {
   #watched(): boolean {
     const screen = this.#events.screen();
     // A device that waits goes on by itself, whether its tab is looked at or not.
-    return screen === "pending" || (screen === "home" && document.visibilityState === "visible");
+    return screen === "pending" || (this.#first && screen === "home" && document.visibilityState === "visible");
   }
 
   async #renew(): Promise<void> {

@@ -14,6 +14,8 @@ import type { Device } from "./wire.ts";
 
 export interface OwnDevices {
   endorsed: boolean;
+  /** This device is the account's first one: others wait for it. */
+  first: boolean;
   waiting: Waiting[];
 }
 
@@ -50,7 +52,7 @@ export class Own {
     const first = list.root !== null && equal(list.root, own);
     const asking = first ? await Promise.all((said.pending ?? []).map((one) => this.#asks(one))) : [];
     this.#asking = asking.filter((one) => one !== null);
-    return { endorsed, waiting: this.#asking.map(({ device: id, code, hosted }) => ({ device: id, code, hosted })) };
+    return { endorsed, first, waiting: this.#asking.map(({ device: id, code, hosted }) => ({ device: id, code, hosted })) };
   }
 
   /** Lets in the device that was shown with this code. */

@@ -221,7 +221,7 @@ export class Phone {
       this.happen({ t: "signed_in", account, device, join_code: endorsed ? null : await own.code() });
       this.#watch = new OwnWatch(signed_in, {
         screen: () => screenOf(this.state),
-        looked: (looked) => this.happen({ t: "own_devices", ...looked }),
+        looked: ({ endorsed: inside, waiting }) => this.happen({ t: "own_devices", endorsed: inside, waiting }),
         log: (name, detail) => this.#log(name, detail),
       });
       void this.#watch.run();

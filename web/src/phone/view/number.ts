@@ -1,7 +1,7 @@
 // A safety number, as digits in twelve groups and as a QR code. Empty until it is computed.
 
 import { inGroups, safetyText } from "../sealing/safety.ts";
-import { h, write } from "./dom.ts";
+import { h } from "./dom.ts";
 import { qr } from "./qr.ts";
 
 export interface NumberView {
@@ -22,7 +22,6 @@ export function safetyNumberView(): NumberView {
       shown = number;
       digits.replaceChildren(...inGroups(number ?? "").map((group) => h("li", {}, group)));
       code.replaceChildren(...(number === null ? [] : [qr(safetyText(number), "The safety number as a QR code")]));
-      write(wait, "Working it out…");
     },
   };
 }
