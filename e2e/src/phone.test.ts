@@ -100,7 +100,8 @@ test("a call rings, is answered, talks through the relay, is muted, and is hung 
 
 test("a second device rings too and is told that another one answered", async () => {
   const { alice, bob } = names();
-  const [a, b, b2] = [await phone(alice), await phone(bob), await phone(bob)];
+  const [a, b] = [await phone(alice), await phone(bob)];
+  const b2 = await phone(bob, { first: b });
   await a.calls(bob, "call-audio");
   await Promise.all([b.shows("incoming"), b2.shows("incoming")]);
   await b.click("accept");
@@ -111,7 +112,8 @@ test("a second device rings too and is told that another one answered", async ()
 
 test("who declines stops every device, and the caller is told", async () => {
   const { alice, bob } = names();
-  const [a, b, b2] = [await phone(alice), await phone(bob), await phone(bob)];
+  const [a, b] = [await phone(alice), await phone(bob)];
+  const b2 = await phone(bob, { first: b });
   await a.calls(bob);
   await Promise.all([b.shows("incoming"), b2.shows("incoming")]);
   await b.click("decline");

@@ -4,7 +4,18 @@
 import type { Probe } from "./tandem";
 
 /** The same word stands in `data-screen` of the root element. */
-export type Screen = "sign-in" | "home" | "outgoing" | "incoming" | "media" | "call" | "ended";
+export type Screen =
+  | "sign-in"
+  /** This device waits until its account's first one lets it in. */
+  | "pending"
+  | "home"
+  | "outgoing"
+  | "incoming"
+  | "media"
+  /** The peer has another identity: the call waits until the person has confirmed it. */
+  | "identity"
+  | "call"
+  | "ended";
 
 /** Why a call is over, or why there is none. The same word stands in `data-cause` of the ended screen. */
 export type Cause =
@@ -25,7 +36,18 @@ export type Cause =
   | "removed"
   | "stopped"
   | "elsewhere"
-  | "failed";
+  | "failed"
+  | SealCause;
+
+/** What the seal refused, as docs/sealing.md names it. */
+export type SealCause =
+  | "malformed"
+  | "unknown-prekey"
+  | "forged"
+  | "replayed"
+  | "no-session"
+  | "bad-device-list"
+  | "identity-changed";
 
 /** What cannot be opened. The same word stands in `data-cause` of the media screen. */
 export type MediaProblem = "camera" | "microphone";
@@ -63,8 +85,22 @@ export interface PhoneConfig {
   connect: string;
 }
 
+/** Who waits to be let in: this device, or, on the account's first one, others. The same code is shown on both. */
+export interface PhonePending {
+  /** Of this device while it waits; else null. */
+  code: string | null;
+  waiting: readonly { device: string; code: string }[];
+}
+
 export interface PhoneHooks {
   state(): PhoneSnapshot;
+  /** 60 digits; null while they are computed, and for whom this device has never met. */
+  safety(peer: string): string | null;
+  pending(): PhonePending;
+  /** Lets in a device that waits; nothing for one that is not among `pending().waiting`. */
+  endorse(device: string): void;
+  /** The peer's new identity is taken for the same person's; a call that waits for it goes on. */
+  confirmIdentity(peer: string): void;
   pc(): RTCPeerConnection | undefined;
   /** The newest last. Bounded: the oldest are dropped. */
   events(): readonly PhoneEvent[];

@@ -26,17 +26,18 @@ export class Phone {
     page.on("pageerror", (error) => this.complaints.push(error.message));
   }
 
-  /** A tab of its own profile (or of `context`), signed in as `account`. */
+  /** A tab of its own profile (or of `context`), signed in as `account`; `first`: the account's first one, which lets it in. */
   static async open(
     browser: Browser,
     address: string,
     account: string,
-    options: BrowserContextOptions & { context?: BrowserContext } = {},
+    options: BrowserContextOptions & { context?: BrowserContext; first?: Phone } = {},
   ): Promise<Phone> {
-    const { context: given, ...rest } = options;
+    const { context: given, first, ...rest } = options;
     const context = given ?? (await browser.newContext({ viewport: { width: 1100, height: 760 }, ...rest }));
     const phone = new Phone(account, await context.newPage());
     await phone.page.goto(`${address}?as=${account}&probe`);
+    if (first !== undefined) await first.letsIn(phone);
     await phone.shows("home");
     await phone.connected();
     return phone;
@@ -44,6 +45,17 @@ export class Phone {
 
   state(): Promise<PhoneSnapshot> {
     return this.page.evaluate(() => window.phone.state());
+  }
+
+  /** Another device of the same account, after a look at the codes on both. */
+  async letsIn(other: Phone): Promise<void> {
+    const { device } = await other.shows("pending");
+    const code = await other.page.evaluate(() => window.phone.pending().code);
+    await until(`${this.name} is asked about the new device`, { timeout_ms: SCREEN_TIMEOUT_MS }, async () => {
+      const { waiting } = await this.page.evaluate(() => window.phone.pending());
+      return waiting.some((one) => one.device === device && one.code === code);
+    });
+    await this.page.click(`[data-device="${device}"] [data-testid="endorse"]`);
   }
 
   click(id: string): Promise<void> {

@@ -3,15 +3,11 @@
 import type { PhoneConfig } from "../phone";
 import { toBase64 } from "./base64.ts";
 import { NO_ANSWER, Refused, ask, once, type Asked, type Fetch, type Surroundings } from "./requests.ts";
-import type { CallView, DeviceList, Identity, Media, Place, SignedPrekey } from "./wire.ts";
+import type { Registration } from "./sealing/keyring.ts";
+import type { CallView, DeviceList, Media, Place } from "./wire.ts";
 
 /** One sealed blob a device. */
 export type SealedFor = ReadonlyMap<string, Uint8Array>;
-
-export interface Registration {
-  identity: Identity;
-  signed_prekey: SignedPrekey;
-}
 
 export async function fetchConfig(fetch: Fetch): Promise<PhoneConfig> {
   return once<PhoneConfig>(fetch, { method: "GET", url: "/v1/dev/config" }, null);
@@ -44,8 +40,14 @@ export class Api {
     return token;
   }
 
-  async register(registration: Registration): Promise<void> {
-    await this.#ask({ method: "PUT", url: `/v1/devices/${encodeURIComponent(this.#device)}`, body: registration });
+  /** `endorsed`: false while the account's first device has not let this one in. */
+  register(registration: Registration): Promise<{ endorsed: boolean }> {
+    return this.#ask({ method: "PUT", url: `/v1/devices/${encodeURIComponent(this.#device)}`, body: registration });
+  }
+
+  async endorse(device: string, endorsement: string): Promise<void> {
+    const url = `/v1/devices/${encodeURIComponent(device)}/endorsement`;
+    await this.#ask({ method: "POST", url, body: { endorsement } });
   }
 
   devices(account: string): Promise<DeviceList> {

@@ -1,6 +1,7 @@
 // Decides which of the phone's causes a server's reason or a failed request is. Pure; the words for people are words.ts.
 
-import type { CallRole, Cause } from "../phone";
+import type { CallRole, Cause, SealCause } from "../phone";
+import { type SealFault, isSealFault } from "./sealing/errors.ts";
 
 /** A request that was not done: `status` 0 is no answer at all. */
 export interface Failure {
@@ -48,6 +49,7 @@ export function causeOfReason(reason: string, role: CallRole, answered: boolean)
 
 export function causeOfFailure(failure: Failure, role: CallRole): Cause {
   const { status, code, reason } = failure;
+  if (isSealFault(code)) return SEAL_CAUSES[code];
   if (status === 0 || status >= 500) return "server-away";
   if (status === 429) return "refused";
   switch (code) {
@@ -61,6 +63,8 @@ export function causeOfFailure(failure: Failure, role: CallRole): Cause {
       return "answered-elsewhere";
     case "call_ended":
       return reason === null ? "cancelled" : causeOfReason(reason, role, false);
+    case "not_endorsed":
+      return "removed";
     case "not_found":
       return role === "callee" ? "cancelled" : "connection-lost";
     case "device_not_registered":
@@ -70,6 +74,16 @@ export function causeOfFailure(failure: Failure, role: CallRole): Cause {
       return "failed";
   }
 }
+
+const SEAL_CAUSES: Record<SealFault, SealCause> = {
+  malformed: "malformed",
+  unknown_prekey: "unknown-prekey",
+  forged: "forged",
+  replayed: "replayed",
+  no_session: "no-session",
+  bad_device_list: "bad-device-list",
+  identity_changed: "identity-changed",
+};
 
 /** These stay until the user has read them; the others go home by themselves. */
 const STAYING: ReadonlySet<Cause> = new Set<Cause>([
@@ -81,6 +95,7 @@ const STAYING: ReadonlySet<Cause> = new Set<Cause>([
   "stopped",
   "elsewhere",
   "failed",
+  ...Object.values(SEAL_CAUSES),
 ]);
 
 export function staysUntilRead(cause: Cause): boolean {

@@ -50,12 +50,24 @@ export function finishRefused(state: State, failure: Failure, now_ms: number): S
   return finish(state, { cause: causeOfFailure(failure, call.role), failure }, now_ms);
 }
 
+/** The seal was refused: it never becomes a call here, and the server is told as little as it takes. */
+export function finishUnsealed(state: State, failure: Failure, now_ms: number): Step {
+  const { call } = state;
+  const over = finishRefused(state, failure, now_ms);
+  if (call?.id == null) return over;
+  const { id: call_id } = call;
+  // Another device of this account may be able to open it: this one is busy, and they ring on.
+  const told: Effect = call.offer !== null ? { t: "reject", call_id, reason: "busy" } : { t: "end", call_id };
+  return { ...over, effects: [...over.effects, told] };
+}
+
 /** The call is over by the user's own will: straight home, no screen. */
 export function drop(state: State, kind: HistoryKind, now_ms: number): Step {
   const { call } = state;
   if (call === null) return same(state);
   const entry = entryOf(call, kind, now_ms);
-  const effects: Effect[] = [{ t: "close_line" }, { t: "remember", entry }, ...ack(call.offer?.id)];
+  const forget: Effect = { t: "forget", call_id: call.id, peer: call.peer };
+  const effects: Effect[] = [{ t: "close_line" }, forget, { t: "remember", entry }, ...ack(call.offer?.id)];
   return { state: leave({ ...state, call: null, ended: null }, call.id), effects };
 }
 
@@ -84,7 +96,7 @@ export function leave(state: State, call_id: string | null): State {
 function historyKind(call: Call, cause: Cause): HistoryKind {
   if (call.role === "caller") return "outgoing";
   if (cause === "declined-elsewhere") return "declined";
-  const answered = call.phase !== "incoming" && call.problem === null;
+  const answered = call.phase !== "incoming" && call.problem === null && !call.doubt;
   return answered || cause === "answered-elsewhere" ? "answered" : "missed";
 }
 

@@ -64,3 +64,18 @@ export const PUSH_LENGTH_MAX = 16_384;
 /** How often a reloaded tab asks for its device's lock: the document before it may still be closing. */
 export const CLAIM_TRIES = 5;
 export const CLAIM_PAUSE_MS = 100;
+
+/** How often the own devices are asked for, on the home screen of the first one: a person who holds both waits that long. */
+export const OWN_DEVICES_MS = 5_000;
+
+/**
+ * How often a device that waits to be let in asks whether it is. The server answers 120 such questions of an account in a
+ * minute: 12 of the first device, and 20 of each of five that wait.
+ */
+export const PENDING_MS = 3_000;
+
+/** How often it is seen whether a prekey is due: it lives for days. */
+export const PREKEY_LOOK_MS = 3_600_000;
+
+/** An offer that could not be examined because the server was away is examined again after this, while it rings. */
+export const EXAMINE_AGAIN_MS = 1_000;

@@ -3,15 +3,16 @@
 
 import { pause } from "../backoff.ts";
 import { aborted, type Api } from "./api.ts";
-import { fromBase64 } from "./base64.ts";
 import { DEVICES_CHANGED_TRIES, RESTART_PATIENCE_MS } from "./limits.ts";
 import { Link } from "./link.ts";
 import { Negotiation, type Outstanding } from "./negotiation.ts";
-import { type Payload, decode, encode } from "./payload.ts";
+import { type Payload, encode } from "./payload.ts";
 import { NO_ANSWER, Refused } from "./requests.ts";
-import type { Sealing } from "./sealing.ts";
+import { SealError } from "./sealing/errors.ts";
+import type { Sealer } from "./sealing/sealer.ts";
 import type { Offer, Sends } from "./state.ts";
-import type { Device, Media, Party, Place, Push } from "./wire.ts";
+import { Talk, openOffer } from "./talk.ts";
+import type { Media, Party, Place, Push } from "./wire.ts";
 
 export interface LineEvents {
   up(): void;
@@ -19,6 +20,8 @@ export interface LineEvents {
   remote(stream: MediaStream): void;
   /** What the other side sends of itself. */
   peerSends(sends: Sends): void;
+  /** The answer does not open: there is nobody to talk with. */
+  unsealed(error: SealError): void;
   /** A peer connection took the place of the one before. */
   peerConnection(pc: RTCPeerConnection): void;
   log(name: string, detail: string): void;
@@ -26,7 +29,7 @@ export interface LineEvents {
 
 export interface LineOptions {
   api: Api;
-  sealing: Sealing;
+  sealer: Sealer;
   policy: RTCIceTransportPolicy;
   local: MediaStream;
   sends: Sends;
@@ -42,8 +45,8 @@ export class Line {
   #local: MediaStream;
   #link: Link;
   #negotiation: Negotiation;
+  readonly #talk: Talk;
   #call_id: string | null = null;
-  #peer: Device | null = null;
   #ice_servers: RTCIceServer[] = [];
   #first: Outstanding | null = null;
   #work: Promise<void> = Promise.resolve();
@@ -54,6 +57,7 @@ export class Line {
 
   constructor(options: LineOptions) {
     this.#options = options;
+    this.#talk = new Talk(options.api, options.sealer, this.#ending.signal);
     this.#sends = options.sends;
     this.#local = options.local;
     this.#negotiation = new Negotiation(crypto.randomUUID(), options.polite);
@@ -83,20 +87,20 @@ export class Line {
   }
 
   async #dial(to: string): Promise<Place> {
-    const { api, media } = this.#options;
+    const { api, media, sealer } = this.#options;
     const link = this.#link;
     await link.prepare(media, this.#local);
     const offer = await link.pc.createOffer();
     this.#first = this.#negotiation.offering();
-    const payload = this.#describe("offer", offer, this.#first.n);
+    const payload = encode(this.#describe("offer", offer, this.#first.n));
+    const note = encode({ v: 1, t: "missed", media });
     for (let tried = 1; ; tried += 1) {
-      const { devices } = await api.devices(to);
-      if (devices.length === 0) throw new Refused({ ...NO_ANSWER, status: 404, code: "no_devices", title: "No device" });
-      const sealed = await this.#sealFor(devices, payload);
-      const missed = await this.#sealFor(devices, { v: 1, t: "missed", media });
+      const { offers, notes } = await sealer.dial(to, payload, note);
+      if (offers.size === 0) throw new Refused({ ...NO_ANSWER, status: 404, code: "no_devices", title: "No device" });
       this.#check();
       try {
-        const place = await api.place(to, media, sealed, missed, crypto.randomUUID());
+        const place = await api.place(to, media, offers, notes, crypto.randomUUID());
+        await sealer.named(place.call_id);
         if (this.#ending.signal.aborted) return place;
         this.#call_id = place.call_id;
         await this.#gather(link, place.ice_servers, offer);
@@ -109,21 +113,17 @@ export class Line {
   }
 
   async #accept(offer: Offer): Promise<Place> {
-    const { api } = this.#options;
     const link = this.#link;
-    const payload = await this.#open(offer.from, offer.sealed);
-    if (payload?.t !== "offer") throw new Refused({ ...NO_ANSWER, status: 1, code: "page", title: "The offer cannot be read" });
+    const payload = await openOffer(this.#options.sealer, offer);
     this.#call_id = offer.call_id;
     this.#negotiation.onOffer({ pc: payload.pc, to: null });
     this.#options.events.peerSends(payload.sends);
     await link.remoteDescription({ type: "offer", sdp: payload.sdp });
     await link.prepareAnswer(this.#local);
     const answer = await link.pc.createAnswer();
-    this.#peer = await this.#device(offer.from);
-    const said = encode(this.#answer(answer, payload.pc, payload.n));
-    const sealed = await this.#options.sealing.seal(this.#peer, said);
+    await this.#talk.begin(offer.call_id, offer.from, "callee");
     this.#check();
-    const place = await api.accept(offer.call_id, sealed);
+    const place = await this.#talk.accept(this.#answer(answer, payload.pc, payload.n));
     if (this.#ending.signal.aborted) return place;
     this.#talks = true;
     await this.#gather(link, place.ice_servers, answer);
@@ -133,21 +133,27 @@ export class Line {
 
   async #rejoin(link: Link, call_id: string, peer: Party): Promise<Place> {
     this.#call_id = call_id;
+    await this.#talk.begin(call_id, peer, this.#options.polite ? "callee" : "caller");
     const place = await this.#options.api.rejoin(call_id, this.#ending.signal);
     this.#ice_servers = place.ice_servers;
-    this.#peer = await this.#device(peer);
     this.#talks = true;
     await link.prepare(this.#options.media, this.#local);
     await this.#offer(link);
     return place;
   }
 
-  /** The answer to the offer that was dialled with. */
+  /** The answer to the offer that was dialled with. Without it, or forged, there is no call. */
   applyAnswer(push: Push, from: Party): Promise<void> {
     return this.#queue(async () => {
-      this.#peer = await this.#device(from);
-      this.#talks = true;
-      if (push.sealed !== undefined) await this.#hear(await this.#open(from, push.sealed));
+      try {
+        await this.#talk.begin(push.call_id, from, "caller");
+        const answer = push.sealed === undefined ? null : await this.#talk.hear(push.call_id, from, push.sealed);
+        this.#talks = true;
+        await this.#hear(answer);
+      } catch (error) {
+        if (!(error instanceof SealError)) throw error;
+        return this.#options.events.unsealed(error);
+      }
       this.#link.release();
     });
   }
@@ -156,7 +162,8 @@ export class Line {
   signal(push: Push): Promise<void> {
     return this.#queue(async () => {
       if (push.from === undefined || push.sealed === undefined) return;
-      await this.#hear(await this.#open(push.from, push.sealed));
+      // What does not open is not heard: #queue says so.
+      await this.#hear(await this.#talk.hear(push.call_id, push.from, push.sealed));
     });
   }
 
@@ -165,7 +172,7 @@ export class Line {
     this.#local = local;
     this.#sends = sends;
     await this.#link.send(local);
-    await this.#say({ v: 1, t: "media", pc: this.#negotiation.mine, sends });
+    await this.#talk.say({ v: 1, t: "media", pc: this.#negotiation.mine, sends });
   }
 
   /** ICE anew, with a fresh ticket; `how` says whether the server must hear first that this device is back. */
@@ -227,7 +234,7 @@ export class Line {
     const fresh = ours.to === null;
     const offer = await pc.createOffer({ iceRestart: true });
     const head = { v: 1, t: "restart-offer", pc: this.#negotiation.mine, to: ours.to, n: ours.n, fresh } as const;
-    await this.#say({ ...head, sdp: offer.sdp ?? "", sends: this.#sends });
+    await this.#talk.say({ ...head, sdp: offer.sdp ?? "", sends: this.#sends });
     if (!this.#negotiation.stands(ours) || link !== this.#link) return;
     await pc.setLocalDescription(offer);
     if (!fresh) link.release();
@@ -287,7 +294,7 @@ export class Line {
     await link.remoteDescription({ type: "offer", sdp: payload.sdp });
     await link.prepareAnswer(this.#local);
     const answer = await link.pc.createAnswer();
-    await this.#say(this.#answer(answer, payload.pc, payload.n));
+    await this.#talk.say(this.#answer(answer, payload.pc, payload.n));
     this.#check();
     await this.#gather(link, this.#ice_servers, answer);
     link.release();
@@ -299,7 +306,7 @@ export class Line {
       candidates: (candidates) => {
         const { mine, theirs } = this.#negotiation;
         if (link !== this.#link || theirs === null) return;
-        this.#say({ v: 1, t: "candidates", pc: mine, to: theirs, candidates }).catch((error: unknown) => {
+        this.#talk.say({ v: 1, t: "candidates", pc: mine, to: theirs, candidates }).catch((error: unknown) => {
           events.log("candidates", error instanceof Error ? error.message : "not sent");
         });
       },
@@ -331,35 +338,6 @@ export class Line {
 
   #answer({ sdp }: RTCSessionDescriptionInit, to: string, n: number): Payload {
     return { v: 1, t: "answer", pc: this.#negotiation.mine, to, n, sdp: sdp ?? "", sends: this.#sends };
-  }
-
-  async #say(payload: Payload): Promise<void> {
-    const { api, sealing } = this.#options;
-    if (this.#peer === null || this.#call_id === null) return;
-    const sealed = await sealing.seal(this.#peer, encode(payload));
-    await api.signal(this.#call_id, new Map([[this.#peer.device, sealed]]), this.#ending.signal);
-  }
-
-  async #open(from: Party, sealed: string): Promise<Payload | null> {
-    try {
-      return decode(await this.#options.sealing.open(from, fromBase64(sealed)));
-    } catch {
-      return null;
-    }
-  }
-
-  async #sealFor(devices: readonly Device[], payload: Payload): Promise<Map<string, Uint8Array>> {
-    const bytes = encode(payload);
-    const { sealing } = this.#options;
-    return new Map(await Promise.all(devices.map(async (to) => [to.device, await sealing.seal(to, bytes)] as const)));
-  }
-
-  /** The keys of the other side's device. */
-  async #device({ account, device }: Party): Promise<Device> {
-    const { devices } = await this.#options.api.devices(account);
-    const found = devices.find((one) => one.device === device);
-    if (found === undefined) throw new Refused({ ...NO_ANSWER, status: 404, code: "not_found", title: "The device is gone" });
-    return found;
   }
 
   /** An error in what the other side said ends that negotiation, not the call. */

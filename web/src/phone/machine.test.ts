@@ -6,6 +6,7 @@ const DIAL: Event = { t: "dial", to: "bob", media: "video" };
 const live = (p: ReturnType<typeof push>): Event => ({ t: "push", push: p });
 const sync = (...pushes: ReturnType<typeof push>[]): Event => ({ t: "sync", pushes });
 const PLACED: Event = { t: "placed", attempt: 1, place: place("c1") };
+const EXAMINED: Event = { t: "examined", attempt: 1 };
 const ACCEPTED = push("accepted", "c1", { ...BOB, id: "c1.2", sealed: "e30=", leg: 2 });
 
 function talking(): State {
@@ -96,7 +97,11 @@ describe("an outgoing call", () => {
 describe("an incoming call", () => {
   it("rings, is answered, and its offer is acknowledged only then", () => {
     let { state, effects } = play(signedIn(), live(offer("c1")));
-    expect(names(effects)).toEqual(["ringing", "timer"]);
+    expect(names(effects)).toEqual(["examine", "timer"]);
+    expect(screenOf(state)).toBe("home");
+    ({ state, effects } = play(state, EXAMINED));
+    expect(effects).toEqual([{ t: "ringing", call_id: "c1" }]);
+    expect(screenOf(state)).toBe("incoming");
     ({ state, effects } = play(state, { t: "accept", camera: false }));
     expect(effects).toMatchObject([{ t: "accept", sends: { microphone: true, camera: false } }]);
     ({ state, effects } = play(state, { t: "answered", attempt: 1, place: place("c1") }));
@@ -118,8 +123,8 @@ describe("an incoming call", () => {
   });
 
   it("told again while it rings, rings once", () => {
-    const { effects } = play(signedIn(), live(offer("c1")), sync(offer("c1")));
-    expect(names(effects)).toEqual(["ringing", "timer"]);
+    const { effects } = play(signedIn(), live(offer("c1")), EXAMINED, sync(offer("c1")), EXAMINED);
+    expect(names(effects)).toEqual(["examine", "timer", "ringing"]);
   });
 
   it.each([
@@ -187,7 +192,7 @@ describe("two who call each other", () => {
 
   it("ring, when our own call failed for another reason", () => {
     const { state } = play(signedIn(), DIAL, live(offer("c2")), { t: "refused", attempt: 1, failure: refusal(0, "no_answer") });
-    expect(screenOf(state)).toBe("incoming");
+    expect(screenOf(play(state, { t: "examined", attempt: 2 }).state)).toBe("incoming");
   });
 
   it("give up, when the offer does not come", () => {
@@ -199,7 +204,7 @@ describe("a tab that was reloaded", () => {
   const LEG = push("leg_joined", "c1", { leg: 1, my_leg: 1, age_ms: 5_000 });
 
   it("rings again as a callee", () => {
-    expect(screenOf(play(signedIn(), sync(offer("c1"))).state)).toBe("incoming");
+    expect(screenOf(play(signedIn(), sync(offer("c1")), EXAMINED).state)).toBe("incoming");
   });
 
   it("shows its outgoing call again, and offers anew when it is accepted", () => {

@@ -2,10 +2,11 @@
 // network, no page. What pushes mean is pushes.ts, how a call is taken up again after a reload is resume.ts.
 
 import type { Failure } from "./causes.ts";
-import { drop, finish, finishRefused, leave, yieldTo } from "./ending.ts";
+import { drop, finish, finishRefused, finishUnsealed, leave, yieldTo } from "./ending.ts";
 import { GLARE_WAIT_MS, SIGN_IN_AGAIN_MS } from "./limits.ts";
 import { onPush, onSync, settleEarly } from "./pushes.ts";
 import { onLooked, rejoin } from "./resume.ts";
+import { isSealFault } from "./sealing/errors.ts";
 import { type Call, type Effect, type Event, type State, type Step, ack, same, both } from "./state.ts";
 import type { Media } from "./wire.ts";
 
@@ -17,12 +18,18 @@ export function step(state: State, event: Event, now_ms: number): Step {
         effects: [{ t: "sign_in", account: event.account }],
       };
     case "signed_in": {
-      const { account, device } = event;
-      return {
-        state: { ...state, account, device, signing_in: null, socket: "connecting" },
-        effects: [{ t: "connect" }],
-      };
+      const { account, device, join_code } = event;
+      const next: State = { ...state, account, device, join_code, signing_in: null };
+      return join_code === null ? connect(next) : same(next);
     }
+    case "own_devices": {
+      const waiting = event.waiting.filter(({ device }) => !state.turned_away.includes(device));
+      const next = { ...state, waiting };
+      return state.join_code !== null && event.endorsed ? connect({ ...next, join_code: null }) : same(next);
+    }
+    case "endorse":
+    case "refuse_device":
+      return ofWaiting(state, event);
     case "sign_in_failed":
       return signInFailed(state, event.failure);
     case "sign_in_again": {
@@ -35,7 +42,7 @@ export function step(state: State, event: Event, now_ms: number): Step {
     }
     case "take_over":
       if (state.socket !== "elsewhere") return same(state);
-      return { state: { ...state, socket: "connecting", ended: null }, effects: [{ t: "connect" }] };
+      return connect({ ...state, ended: null });
     case "sync":
       return onSync(state, event.pushes, now_ms);
     case "push":
@@ -45,7 +52,7 @@ export function step(state: State, event: Event, now_ms: number): Step {
     case "dial":
       return dial(state, event.to, event.media, now_ms);
     case "home":
-      if (state.call?.problem != null) return state.call.offer === null ? hangUp(state, now_ms) : decline(state, now_ms);
+      if (state.call?.problem != null || state.call?.doubt === true) return state.call.offer === null ? hangUp(state, now_ms) : decline(state, now_ms);
       return same({ ...state, ended: null });
     case "ended_over":
       return same(state.ended?.attempt === event.attempt ? { ...state, ended: null } : state);
@@ -57,6 +64,9 @@ export function step(state: State, event: Event, now_ms: number): Step {
       return hangUp(state, now_ms);
     case "go_on":
       return goOn(state);
+    case "confirm_identity":
+      return confirmIdentity(state);
+    case "examined":
     case "placed":
     case "answered":
     case "rejoined":
@@ -67,6 +77,19 @@ export function step(state: State, event: Event, now_ms: number): Step {
     case "ring_over":
       return ofAttempt(state, event, now_ms);
   }
+}
+
+function connect(state: State): Step {
+  return { state: { ...state, socket: "connecting" }, effects: [{ t: "connect" }] };
+}
+
+/** What the user says of a device that asks to be let in. Whether it is in now, the next look at the own devices says. */
+function ofWaiting(state: State, event: Extract<Event, { t: "endorse" | "refuse_device" }>): Step {
+  const device = state.waiting.find((one) => one.device === event.device);
+  if (device === undefined) return same(state);
+  const next = { ...state, waiting: state.waiting.filter((one) => one !== device) };
+  if (event.t === "endorse") return { state: next, effects: [{ t: "endorse", device }] };
+  return same({ ...next, turned_away: [...state.turned_away, device.device] });
 }
 
 /** A server that is away may be back soon; whatever else it said, it would say again. */
@@ -85,6 +108,10 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
   const { call } = state;
   if (call === null || call.attempt !== event.attempt) return late(state, event);
   switch (event.t) {
+    case "examined": {
+      if (call.phase !== "incoming" || call.examined || call.offer === null) return same(state);
+      return { state: { ...state, call: { ...call, examined: true } }, effects: [{ t: "ringing", call_id: call.offer.call_id }] };
+    }
     case "placed":
       return settleEarly({ ...state, call: { ...call, id: event.place.call_id, lined: true } }, now_ms);
     case "answered": {
@@ -96,7 +123,10 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
     case "refused": {
       const { failure } = event;
       if (failure.code === "glare" && failure.call_id !== null) return glare(state, call, failure.call_id, now_ms);
-      const over = finishRefused(state, failure, now_ms);
+      if (failure.code === "identity_changed") {
+        return { state: { ...state, call: { ...call, doubt: true } }, effects: [{ t: "close_line" }] };
+      }
+      const over = isSealFault(failure.code) ? finishUnsealed(state, failure, now_ms) : finishRefused(state, failure, now_ms);
       return takeUpEarly(call, over, now_ms);
     }
     case "no_media":
@@ -110,7 +140,7 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
       return same(call.phase === "connected" ? { ...state, call: { ...call, phase: "reconnecting" } } : state);
     case "ring_over": {
       if (call.glare !== null && call.phase === "calling") return finish(state, { cause: "failed" }, now_ms);
-      const rings = call.offer !== null && (call.phase === "incoming" || call.problem !== null);
+      const rings = call.offer !== null && (call.phase === "incoming" || call.problem !== null || call.doubt);
       return rings ? finish(state, { cause: "missed" }, now_ms) : same(state);
     }
     case "ended_over":
@@ -144,6 +174,8 @@ function dial(state: State, to: string, media: Media, now_ms: number): Step {
     started_at_ms: now_ms,
     connected_at_ms: null,
     offer: null,
+    examined: false,
+    doubt: false,
     lined: false,
     glare: null,
     problem: null,
@@ -167,7 +199,7 @@ function accept(state: State, camera: boolean): Step {
 
 function decline(state: State, now_ms: number): Step {
   const { call } = state;
-  if (call?.offer == null || (call.phase !== "incoming" && call.problem === null)) return same(state);
+  if (call?.offer == null || (call.phase !== "incoming" && call.problem === null && !call.doubt)) return same(state);
   const over = drop(state, "declined", now_ms);
   return { ...over, effects: [...over.effects, { t: "reject", call_id: call.offer.call_id, reason: "declined" }] };
 }
@@ -178,7 +210,7 @@ function hangUp(state: State, now_ms: number): Step {
   if (call.phase === "incoming") return decline(state, now_ms);
   // Whether the server has it, or will have it, is known when it answers.
   const placing = call.role === "caller" && call.id === null && call.glare === null;
-  const asked = call.problem === null && (placing || call.phase === "answering");
+  const asked = call.problem === null && !call.doubt && (placing || call.phase === "answering");
   const before = asked ? { ...state, abandoned: [...state.abandoned, call.attempt] } : state;
   const end: Effect[] = call.id === null ? [] : [{ t: "end", call_id: call.id }];
   if (call.phase === "calling" || call.phase === "ringing") {
@@ -194,9 +226,22 @@ function goOn(state: State): Step {
   const { call } = state;
   if (call?.problem == null) return same(state);
   const sends = call.problem === "camera" ? { ...call.sends, camera: false } : { microphone: false, camera: false };
-  const next: Call = { ...call, sends, problem: null };
-  const { attempt, media, offer, peer, peer_device } = next;
+  return goAhead(state, { ...call, sends, problem: null });
+}
+
+/** The user takes the peer's other identity for the same person's. */
+function confirmIdentity(state: State): Step {
+  const { call } = state;
+  if (call === null || !call.doubt) return same(state);
+  const { state: going, effects } = goAhead(state, { ...call, doubt: false });
+  return { state: going, effects: [{ t: "confirm_identity", peer: call.peer }, ...effects] };
+}
+
+/** What was asked for is tried again. */
+function goAhead(state: State, next: Call): Step {
+  const { attempt, media, sends, offer, peer, peer_device } = next;
   const going: State = { ...state, call: next };
+  if (offer !== null && next.phase === "incoming") return { state: going, effects: [{ t: "examine", attempt, offer }] };
   if (offer !== null) return { state: going, effects: [{ t: "accept", attempt, offer, sends }] };
   if (next.id !== null && peer_device !== null) return { state: going, effects: [rejoin(next, next.id, peer_device)] };
   return { state: going, effects: [{ t: "dial", attempt, to: peer, media, sends }] };

@@ -8,7 +8,9 @@ import { QUALITY_INTERVAL_MS } from "./limits.ts";
 import { Phone } from "./phone.ts";
 import { type Quality, quality } from "./quality.ts";
 import { screenOf } from "./state.ts";
+import { pendingOf } from "./told.ts";
 import { RingTone } from "./tone.ts";
+import type { Model } from "./view/screen.ts";
 import { View } from "./view/view.ts";
 
 const ACCOUNT = "tandem.phone.account";
@@ -40,10 +42,24 @@ const view = new View(root, {
     sessionStorage.removeItem(ACCOUNT);
     location.assign("/");
   },
+  safety: (peer) => {
+    let met: boolean | null = null;
+    view.safety(peer, model(), () => met);
+    void phone.meet(peer).then((there) => {
+      met = there;
+      show();
+    });
+  },
+  compared: (peer, done) => phone.compared(peer, done),
+  confirmIdentity: (peer) => phone.confirmIdentity(peer),
 });
 
 window.phone = {
   state: () => phone.snapshot(),
+  safety: (peer) => phone.known(peer)?.safety ?? null,
+  pending: () => pendingOf(phone.state),
+  endorse: (device) => phone.happen({ t: "endorse", device }),
+  confirmIdentity: (peer) => phone.confirmIdentity(peer),
   pc: () => phone.pc,
   events: () => phone.events.items,
   get config() {
@@ -52,11 +68,16 @@ window.phone = {
   probe,
 };
 
-function show(): void {
+function model(): Model {
   const { state, streams, history, always_relay } = phone;
+  return { state, streams, history, always_relay, quality: measured, known: (peer) => phone.known(peer), now_ms: nowMs() };
+}
+
+function show(): void {
+  const { state } = phone;
   if (state.account !== null) sessionStorage.setItem(ACCOUNT, state.account);
   tone.set(screenOf(state) === "incoming");
-  view.show({ state, streams, history, always_relay, quality: measured, now_ms: nowMs() });
+  view.show(model());
 }
 
 /** Renews timer and figures for as long as the page is open. */
@@ -76,6 +97,9 @@ async function renew(): Promise<void> {
   }
 }
 
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") phone.looked();
+});
 window.addEventListener("online", () => phone.networkChanged());
 if ("connection" in navigator && navigator.connection instanceof EventTarget) {
   navigator.connection.addEventListener("change", () => phone.networkChanged());

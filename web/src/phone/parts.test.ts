@@ -8,6 +8,8 @@ import { jitteredMs } from "./jitter.ts";
 import { PAUSE_FIRST_MS, PAUSE_LONGEST_MS } from "./limits.ts";
 import { decode, encode } from "./payload.ts";
 import { Refused } from "./requests.ts";
+import { deviceStatement, prekeyStatement, verify } from "./sealing/statements.ts";
+import { MemoryStore } from "./sealing/store.ts";
 import { push } from "./testing.ts";
 import { span } from "./words.ts";
 import { parseFrame } from "./wire.ts";
@@ -67,36 +69,59 @@ describe("a request", () => {
   });
 });
 
+describe("an answer without a body", () => {
+  it("is one", async () => {
+    const { api, asked } = server(new Response(null, { status: 204 }));
+    await api.endorse("dev_b", "AA==");
+    expect(asked[0]?.url).toBe("http://api/v1/devices/dev_b/endorsement");
+    expect(asked[0]?.init.body).toBe('{"endorsement":"AA=="}');
+  });
+});
+
 describe("a device", () => {
-  const around = (claim: () => Promise<boolean>, store = storage()) => {
-    return { storage: store, subtle: crypto.subtle, uuid: () => crypto.randomUUID(), claim, pause: async () => undefined };
+  const around = (claim: (name: string) => Promise<boolean>, storage_ = storage(), store = new MemoryStore()) => {
+    return { storage: storage_, store, uuid: () => crypto.randomUUID(), now_ms: () => 1_000, claim, pause: async () => undefined };
+  };
+  const always = async (): Promise<boolean> => true;
+  /** Claims that stay with whoever asked first, as those of another tab do. */
+  const locks = () => {
+    const held = new Set<string>();
+    return async (name: string): Promise<boolean> => !held.has(name) && held.add(name) !== undefined;
   };
 
-  it("is the same after a reload, with keys of the right lengths and a signature that holds", async () => {
-    const store = storage();
-    const first = await deviceOf("alice", around(async () => true, store));
-    expect(await deviceOf("alice", around(async () => true, store))).toEqual(first);
-    const { identity, signed_prekey } = first.registration;
-    const sign = fromBase64(identity.sign);
-    expect([sign.length, fromBase64(identity.agree).length, fromBase64(signed_prekey.key).length]).toEqual([32, 32, 32]);
-    const key = await crypto.subtle.importKey("raw", sign, "Ed25519", false, ["verify"]);
-    const { signature, key: prekey } = signed_prekey;
-    expect(await crypto.subtle.verify("Ed25519", key, fromBase64(signature), fromBase64(prekey))).toBe(true);
-    expect(first.device).toMatch(/^dev_[A-Za-z0-9]{32}$/);
+  it("is the same after a reload, with a prekey and an endorsement that hold, and no secret in the session", async () => {
+    const [kept, store] = [storage(), new MemoryStore()];
+    const first = await deviceOf("alice", around(always, kept, store));
+    const { identity, signed_prekey, endorsement } = first.registration;
+    expect((await deviceOf("alice", around(always, kept, store))).registration).toEqual(first.registration);
+    expect(kept.getItem("tandem.phone.device.alice")).toBe(first.name.device);
+    expect(first.name.device).toMatch(/^dev_[A-Za-z0-9]{32}$/);
+    const [sign, agree, prekey] = [identity.sign, identity.agree, signed_prekey.key].map(fromBase64);
+    if (sign === undefined || agree === undefined || prekey === undefined) throw new Error("keys are missing");
+    expect([sign.length, agree.length, prekey.length]).toEqual([32, 32, 32]);
+    const said = prekeyStatement(first.name, signed_prekey.id, prekey);
+    expect(await verify(sign, fromBase64(signed_prekey.signature), said)).toBe(true);
+    expect(await verify(sign, fromBase64(endorsement), deviceStatement(first.name, sign, agree, "device"))).toBe(true);
   });
 
   it("is another for another account, and for a duplicated tab", async () => {
-    const store = storage();
-    const first = await deviceOf("alice", around(async () => true, store));
-    expect((await deviceOf("bob", around(async () => true, store))).device).not.toBe(first.device);
-    expect((await deviceOf("alice", around(async () => false, store))).device).not.toBe(first.device);
+    const [kept, store, claim] = [storage(), new MemoryStore(), locks()];
+    const first = await deviceOf("alice", around(claim, kept, store));
+    expect((await deviceOf("bob", around(claim, kept, store))).name.device).not.toBe(first.name.device);
+    expect((await deviceOf("alice", around(claim, kept, store))).name.device).not.toBe(first.name.device);
+  });
+
+  it("is taken up by a new tab when its own is closed", async () => {
+    const store = new MemoryStore();
+    const first = await deviceOf("alice", around(locks(), storage(), store));
+    expect((await deviceOf("alice", around(locks(), storage(), store))).name).toEqual(first.name);
   });
 
   it("waits for the lock that the document before a reload still holds", async () => {
-    const store = storage();
-    const first = await deviceOf("alice", around(async () => true, store));
+    const [kept, store] = [storage(), new MemoryStore()];
+    const first = await deviceOf("alice", around(always, kept, store));
     const claim = vi.fn().mockResolvedValueOnce(false).mockResolvedValue(true);
-    expect((await deviceOf("alice", around(claim, store))).device).toBe(first.device);
+    expect((await deviceOf("alice", around(claim, kept, store))).name.device).toBe(first.name.device);
   });
 });
 

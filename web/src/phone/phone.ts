@@ -4,17 +4,21 @@ import { openCamera } from "../camera.ts";
 import { Capped } from "../capped.ts";
 import { nowMs } from "../clock.ts";
 import type { PhoneConfig, PhoneEvent, PhoneSnapshot } from "../phone";
-import { claimByLock } from "../session.ts";
-import { Api, fetchConfig } from "./api.ts";
+import { type Api, fetchConfig } from "./api.ts";
 import { History } from "./history.ts";
-import { deviceOf } from "./identity.ts";
-import { EVENTS_MAX } from "./limits.ts";
+import { EVENTS_MAX, EXAMINE_AGAIN_MS } from "./limits.ts";
 import { Line } from "./line.ts";
 import { step } from "./machine.ts";
+import { OwnWatch } from "./own-watch.ts";
 import { failureOf } from "./requests.ts";
-import { ClearSealing } from "./sealing.ts";
+import { IndexedDbStore } from "./sealing/indexeddb.ts";
+import type { Known } from "./sealing/trust.ts";
+import { type SignedIn, signIn } from "./signing-in.ts";
 import { Socket } from "./socket.ts";
-import { type Effect, type Event, type HistoryEntry, INITIAL, type Sends, type State, screenOf } from "./state.ts";
+import { type Effect, type Event, type HistoryEntry, INITIAL, type Offer, type Sends, type State, screenOf } from "./state.ts";
+import { NOTHING, type Streams, openMedia } from "./streams.ts";
+import { openOffer } from "./talk.ts";
+import { detailOf, snapshotOf } from "./told.ts";
 import type { Media, Place } from "./wire.ts";
 
 export interface PhoneListener {
@@ -22,22 +26,6 @@ export interface PhoneListener {
   changed(): void;
   peerConnection(pc: RTCPeerConnection | null): void;
 }
-
-/** What of a call is shown besides the state. */
-export interface Streams {
-  local: MediaStream | null;
-  remote: MediaStream | null;
-  /** What this side sends now. */
-  sends: Sends;
-  peer_sends: Sends;
-}
-
-const NOTHING: Streams = {
-  local: null,
-  remote: null,
-  sends: { microphone: false, camera: false },
-  peer_sends: { microphone: true, camera: true },
-};
 
 const ALWAYS_RELAY = "tandem.phone.always_relay";
 const request: typeof fetch = (url, init) => fetch(url, init);
@@ -48,9 +36,11 @@ export class Phone {
   config: PhoneConfig | undefined;
   readonly events = new Capped<PhoneEvent>(EVENTS_MAX);
   readonly #listener: PhoneListener;
-  #api: Api | null = null;
+  #signed_in: SignedIn | null = null;
+  #watch: OwnWatch | null = null;
   #socket: Socket | null = null;
   #history: History | null = null;
+  readonly #store = new IndexedDbStore(indexedDB);
   #line: { attempt: number; line: Line } | null = null;
   /** The same from the moment its camera is being opened; null inside: there will be none. */
   #opening: { attempt: number; line: Promise<Line | null> } | null = null;
@@ -78,24 +68,52 @@ export class Phone {
     this.#listener.changed();
   }
 
+  get #api(): Api | null {
+    return this.#signed_in?.api ?? null;
+  }
+
+  /** What is remembered of a peer; null: this device has never met it. */
+  known(peer: string): Known | null {
+    return this.#signed_in?.trust.known(peer) ?? null;
+  }
+
+  /** Asks for the peer's devices, so that something is known of it. False: it has none, or they do not hold. */
+  async meet(peer: string): Promise<boolean> {
+    try {
+      const list = await this.#signed_in?.sealer.list(peer);
+      return list !== undefined && list.root !== null;
+    } catch (error) {
+      const { code } = failureOf(error);
+      this.#log("meet", code);
+      return code === "identity_changed";
+    }
+  }
+
+  compared(peer: string, done: boolean): void {
+    void this.#signed_in?.trust.compared(peer, done);
+  }
+
+  /** A call that waits for it goes on; without one it is remembered for the next. */
+  confirmIdentity(peer: string): void {
+    const { call } = this.state;
+    if (call?.doubt === true && call.peer === peer) this.happen({ t: "confirm_identity" });
+    else void this.#signed_in?.trust.confirm(peer);
+  }
+
+  /** The page is looked at again. */
+  looked(): void {
+    void this.#watch?.look();
+  }
+
   snapshot(): PhoneSnapshot {
-    const { account, device, call, ended, socket } = this.state;
-    return {
-      screen: screenOf(this.state),
-      account,
-      device,
-      connected: socket === "up",
-      ...(call !== null && { call: { id: call.id, peer: call.peer, phase: call.phase, role: call.role } }),
-      ...(ended !== null && { ended: ended.cause }),
-    };
+    return snapshotOf(this.state);
   }
 
   happen(event: Event): void {
     const before = screenOf(this.state);
     const { state, effects } = step(this.state, event, nowMs());
     this.state = state;
-    const detail = event.t === "push" ? event.push.type : event.t === "socket" ? event.socket : "";
-    this.#log(event.t, detail);
+    if (event.t !== "own_devices") this.#log(event.t, detailOf(event));
     if (screenOf(state) !== before) this.#log("screen", screenOf(state));
     for (const effect of effects) this.#do(effect);
     this.#listener.changed();
@@ -147,6 +165,8 @@ export class Phone {
         const { attempt, to, media, sends } = effect;
         return void this.#begin(attempt, media, sends, false, "placed", (line) => line.dial(to));
       }
+      case "examine":
+        return void this.#examine(effect.attempt, effect.offer);
       case "accept": {
         const { attempt, offer, sends } = effect;
         return void this.#begin(attempt, offer.media, sends, true, "answered", (line) => line.accept(offer));
@@ -164,6 +184,14 @@ export class Phone {
         return;
       case "close_line":
         return this.#closeLine();
+      case "confirm_identity":
+        return void this.#signed_in?.trust.confirm(effect.peer);
+      case "endorse":
+        return this.#tell(effect.t, this.#signed_in?.own.endorse(effect.device).then(() => this.looked()));
+      case "forget":
+        this.#signed_in?.trust.seen(effect.peer);
+        if (effect.call_id !== null) this.#tell(effect.t, this.#signed_in?.sealer.forget(effect.call_id));
+        return;
       case "ringing":
         return this.#tell(effect.t, this.#api?.ringing(effect.call_id));
       case "reject":
@@ -185,18 +213,36 @@ export class Phone {
   async #signIn(account: string): Promise<void> {
     try {
       this.config ??= await fetchConfig(request);
-      const uuid = (): string => crypto.randomUUID();
-      const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-      const around = { storage: sessionStorage, subtle: crypto.subtle, uuid, claim: claimByLock, pause };
-      const { device, registration } = await deviceOf(account, around);
-      const api = new Api(this.config, account, device, request, Math.random);
-      await api.register(registration);
-      this.#api = api;
+      const signed_in = await signIn(this.config, account, this.#store, request, () => this.#listener.changed());
+      const { api, device, own, endorsed } = signed_in;
+      this.#signed_in = signed_in;
       this.#history = new History(sessionStorage, account);
       this.#socket = this.#newSocket(api, this.config.connect);
-      this.happen({ t: "signed_in", account, device });
+      this.happen({ t: "signed_in", account, device, join_code: endorsed ? null : await own.code() });
+      this.#watch = new OwnWatch(signed_in, {
+        screen: () => screenOf(this.state),
+        looked: ({ endorsed: inside, waiting }) => this.happen({ t: "own_devices", endorsed: inside, waiting }),
+        log: (name, detail) => this.#log(name, detail),
+      });
+      void this.#watch.run();
     } catch (error) {
       this.happen({ t: "sign_in_failed", failure: failureOf(error) });
+    }
+  }
+
+  /** Opens what a call begins with, before it rings; while the server is away, again until the ring is over. */
+  async #examine(attempt: number, offer: Offer): Promise<void> {
+    const { sealer } = this.#signed_in ?? {};
+    while (sealer !== undefined && this.state.call?.attempt === attempt) {
+      try {
+        await openOffer(sealer, offer);
+        return this.happen({ t: "examined", attempt });
+      } catch (error) {
+        const failure = failureOf(error);
+        const away = failure.status === 0 || failure.status === 429 || failure.status >= 500;
+        if (!away) return this.happen({ t: "refused", attempt, failure });
+        await new Promise((resolve) => setTimeout(resolve, EXAMINE_AGAIN_MS));
+      }
     }
   }
 
@@ -226,14 +272,14 @@ export class Phone {
     done: "placed" | "answered" | "rejoined",
     first: (line: Line) => Promise<Place>,
   ): Promise<void> {
-    const api = this.#api;
-    if (api === null) return;
+    const signed_in = this.#signed_in;
+    if (signed_in === null) return;
     this.#closeLine();
     const mine = this.#lines;
     // There before its camera is open: what the other side says meanwhile waits for it.
     const opened = openMedia(sends);
     const coming: Promise<Line | null> = opened.then(
-      (local) => (mine === this.#lines ? this.#newLine(api, attempt, media, sends, polite, local) : null),
+      (local) => (mine === this.#lines ? this.#newLine(signed_in, attempt, media, sends, polite, local) : null),
       () => null,
     );
     this.#opening = { attempt, line: coming };
@@ -257,12 +303,19 @@ export class Phone {
     }
   }
 
-  #newLine(api: Api, attempt: number, media: Media, sends: Sends, polite: boolean, local: MediaStream): Line {
+  #newLine(
+    { api, sealer }: SignedIn,
+    attempt: number,
+    media: Media,
+    sends: Sends,
+    polite: boolean,
+    local: MediaStream,
+  ): Line {
     const policy = this.always_relay ? "relay" : "all";
     this.#show({ local, sends });
     const line = new Line({
       api,
-      sealing: new ClearSealing(),
+      sealer,
       policy,
       local,
       sends,
@@ -273,6 +326,7 @@ export class Phone {
         down: () => this.happen({ t: "media_down", attempt }),
         remote: (remote) => this.#show({ remote }),
         peerSends: (peer_sends) => this.#show({ peer_sends }),
+        unsealed: (error) => this.happen({ t: "refused", attempt, failure: failureOf(error) }),
         peerConnection: (pc) => this.#listener.peerConnection(pc),
         log: (name, detail) => this.#log(name, detail),
       },
@@ -324,10 +378,3 @@ export class Phone {
     this.events.push({ at: nowMs(), name, detail });
   }
 }
-
-/** A stream with what is wanted; an empty one when nothing is. */
-async function openMedia({ microphone, camera }: Sends): Promise<MediaStream> {
-  if (!microphone && !camera) return new MediaStream();
-  return openCamera({ audio: microphone, video: camera });
-}
-

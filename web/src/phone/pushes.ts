@@ -81,7 +81,7 @@ function hold(state: State, call: Call, push: Push): Step {
   return same({ ...state, call: { ...call, early: [...call.early, push].slice(-EARLY_PUSHES_MAX) } });
 }
 
-/** It rings. */
+/** It rings, once it is examined. */
 function offered(state: State, push: Push, now_ms: number): Step {
   const { call } = state;
   const { call_id, from } = push;
@@ -124,6 +124,8 @@ function ring(state: State, offer: Offer, now_ms: number): Step {
     started_at_ms: now_ms,
     connected_at_ms: null,
     offer,
+    examined: false,
+    doubt: false,
     lined: false,
     glare: null,
     problem: null,
@@ -132,7 +134,7 @@ function ring(state: State, offer: Offer, now_ms: number): Step {
   return {
     state: { ...state, attempts: attempt, ended: null, call },
     effects: [
-      { t: "ringing", call_id: offer.call_id },
+      { t: "examine", attempt, offer },
       { t: "timer", event: { t: "ring_over", attempt }, ms: offer.ring_remaining_ms + RING_GRACE_MS },
     ],
   };

@@ -5,6 +5,7 @@ import { pause } from "../backoff.ts";
 import type { Failure } from "./causes.ts";
 import { jitteredMs } from "./jitter.ts";
 import { REQUEST_TIMEOUT_MS, REQUEST_TRIES, RETRY_AFTER_LONGEST_MS } from "./limits.ts";
+import { SealError } from "./sealing/errors.ts";
 
 /** A request that was not done. */
 export class Refused extends Error {
@@ -84,6 +85,7 @@ export async function once<T>(fetch: Fetch, asked: Asked, token: string | null):
     throw new Refused(NO_ANSWER);
   }
   if (!response.ok) throw new Refused(await problem(response));
+  if (response.status === 204) return undefined as T;
   try {
     return (await response.json()) as T;
   } catch {
@@ -101,9 +103,10 @@ export const NO_ANSWER: Failure = {
   reason: null,
 };
 
-/** What was thrown, as a failure. What is no refusal is a fault of this page, and says so. */
+/** What was thrown, as a failure. What neither the server nor the seal refused is a fault of this page, and says so. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof Refused) return error.failure;
+  if (error instanceof SealError) return { ...NO_ANSWER, status: 1, code: error.fault, title: "Not as it was sealed" };
   return { ...NO_ANSWER, status: 1, code: "page", title: error instanceof Error ? error.message : "unknown" };
 }
 

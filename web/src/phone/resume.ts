@@ -56,6 +56,8 @@ function resumed(state: State, view: CallView | null, told: readonly Push[], now
     started_at_ms: now_ms - age_ms,
     connected_at_ms: talks ? now_ms - age_ms : null,
     offer: null,
+    examined: false,
+    doubt: false,
     lined: false,
     glare: null,
     problem: null,

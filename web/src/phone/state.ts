@@ -41,6 +41,10 @@ export interface Call {
   connected_at_ms: number | null;
   /** Callee: what there is to answer. */
   offer: Offer | null;
+  /** Callee: the offer was opened and its sender vouched for. It does not ring before. */
+  examined: boolean;
+  /** The peer has another identity, and the user is asked whether to take it. */
+  doubt: boolean;
   /** Does a peer connection belong to it? Not after a reload, until it has rejoined. */
   lined: boolean;
   /** The call that won over ours: its offer is to be accepted. */
@@ -68,9 +72,23 @@ export interface Ended {
 /** `elsewhere`: closed with 4409, and not opened again by itself. */
 export type Socket = "off" | "connecting" | "up" | "down" | "elsewhere";
 
+/** A device of this account that asks to be let in. */
+export interface Waiting {
+  device: string;
+  /** Six digits of its keys, which it shows too. */
+  code: string;
+  hosted: boolean;
+}
+
 export interface State {
   account: string | null;
   device: string | null;
+  /** This device's own code while it waits to be let in; null: it is in. */
+  join_code: string | null;
+  /** Those that this device can let in. */
+  waiting: readonly Waiting[];
+  /** Devices that the user did not let in. */
+  turned_away: readonly string[];
   signing_in: { account: string; failure: Failure | null } | null;
   socket: Socket;
   call: Call | null;
@@ -89,6 +107,9 @@ export interface State {
 export const INITIAL: State = {
   account: null,
   device: null,
+  join_code: null,
+  waiting: [],
+  turned_away: [],
   signing_in: null,
   socket: "off",
   call: null,
@@ -110,12 +131,17 @@ export type Event =
   | { t: "go_on" }
   | { t: "home" }
   | { t: "take_over" }
+  | { t: "confirm_identity" }
+  | { t: "endorse"; device: string }
+  | { t: "refuse_device"; device: string }
   // The server, by request.
-  | { t: "signed_in"; account: string; device: string }
+  | { t: "signed_in"; account: string; device: string; join_code: string | null }
+  | { t: "own_devices"; endorsed: boolean; waiting: readonly Waiting[] }
   | { t: "sign_in_failed"; failure: Failure }
   | { t: "placed"; attempt: number; place: Place }
   | { t: "answered"; attempt: number; place: Place }
   | { t: "rejoined"; attempt: number; place: Place }
+  | { t: "examined"; attempt: number }
   | { t: "refused"; attempt: number; failure: Failure }
   | { t: "looked"; call_id: string; view: CallView | null }
   // The server, by push. `sync` is all that came before `ready`.
@@ -146,12 +172,17 @@ export type Effect =
   | { t: "sign_in"; account: string }
   | { t: "connect" }
   | { t: "dial"; attempt: number; to: string; media: Media; sends: Sends }
+  | { t: "examine"; attempt: number; offer: Offer }
   | { t: "accept"; attempt: number; offer: Offer; sends: Sends }
   | { t: "rejoin"; attempt: number; call_id: string; peer: Party; media: Media; sends: Sends; polite: boolean }
   | { t: "apply_answer"; attempt: number; push: Push; device: Party }
   | { t: "signal"; attempt: number; push: Push }
   | { t: "restart"; attempt: number }
   | { t: "close_line" }
+  | { t: "confirm_identity"; peer: string }
+  | { t: "endorse"; device: Waiting }
+  /** What was kept to talk in this call, and what was new about its peer. */
+  | { t: "forget"; call_id: string | null; peer: string }
   | { t: "ringing"; call_id: string }
   | { t: "reject"; call_id: string; reason: "declined" | "busy" }
   | { t: "end"; call_id: string }
@@ -184,15 +215,17 @@ export function ack(...ids: (string | null | undefined)[]): Effect[] {
 /** The screen follows from the state and from nothing else. */
 export function screenOf(state: State): Screen {
   if (state.account === null) return "sign-in";
+  if (state.join_code !== null) return "pending";
   const { call } = state;
   if (call === null) return state.ended === null ? "home" : "ended";
+  if (call.doubt) return "identity";
   if (call.problem !== null) return "media";
   switch (call.phase) {
     case "calling":
     case "ringing":
       return "outgoing";
     case "incoming":
-      return "incoming";
+      return call.examined ? "incoming" : "home";
     default:
       return "call";
   }

@@ -24,12 +24,21 @@ export interface Device {
   device: string;
   identity: Identity;
   signed_prekey: SignedPrekey;
+  capabilities: unknown;
+  custody: string;
+  /** By the account's root, base64 of 64 bytes. */
+  endorsement?: string | null;
 }
 
+/** As the server says it; before a key in it is used, sealing/list.ts checks all of it. */
 export interface DeviceList {
   account: string;
+  /** The `sign` of the account's first device, base64; absent when it has none. */
+  root?: string | null;
   list_hash: string;
   devices: Device[];
+  /** Those that wait to be endorsed: only of the asker's own account. */
+  pending?: Device[];
 }
 
 export type ServerPhase = "ringing" | "active" | "ended";

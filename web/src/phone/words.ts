@@ -2,6 +2,7 @@
 
 import type { Cause, MediaProblem } from "../phone";
 import type { Failure } from "./causes.ts";
+import type { Known } from "./sealing/trust.ts";
 import type { Ended, HistoryEntry } from "./state.ts";
 
 export interface Words {
@@ -33,6 +34,22 @@ export function endedWords({ cause, role, peer, duration_ms, detail }: Ended): W
     stopped: { title: "Call stopped", text: "The operator ended this call." },
     elsewhere: { title: "This phone is open in another tab", text: "Calls ring there. Take over to use it here." },
     failed: { title: "Call failed", text: `${detail ?? "Something went wrong"}.` },
+    "bad-device-list": {
+      title: "Not vouched for",
+      text: `The server's list of ${who}'s devices does not hold: ${who} has not signed all of it. Nothing was said to them.`,
+    },
+    "identity-changed": { title: "Another identity", text: `${who} has another identity now, and you have not confirmed it.` },
+    "unknown-prekey": {
+      title: "Cannot be opened",
+      text: `${who} called with a key that this device no longer has. Call back, and it is renewed.`,
+    },
+    forged: { title: "Not genuine", text: `What came in ${who}'s name is not from ${who}, or was changed on the way.` },
+    replayed: { title: "Heard before", text: `What came in ${who}'s name was sent before, with another call.` },
+    malformed: { title: "Not understood", text: `What came from ${who} cannot be read. It may be of another version.` },
+    "no-session": {
+      title: "No longer readable",
+      text: `This device has lost the keys of the call with ${who}. Call again to make new ones.`,
+    },
   };
   return words[cause];
 }
@@ -47,6 +64,21 @@ export function mediaWords(problem: MediaProblem, peer: string): Words {
         title: "No microphone",
         text: `The microphone could not be opened: it is missing, in use, or not allowed. You can still listen to ${peer}.`,
       };
+}
+
+export function changedWords(peer: string, incoming: boolean): Words {
+  const then = incoming ? "It rings here only when you have confirmed it." : "You call only when you have confirmed it.";
+  return {
+    title: `${peer} has another identity`,
+    text: `A new phone, a new browser, or somebody else in between. Ask ${peer} in another way whether this number is theirs. ${then}`,
+  };
+}
+
+/** What is new or particular about a peer's devices, before and during a call; empty when there is nothing. */
+export function noticeWords(peer: string, { fresh, hosted }: Pick<Known, "fresh" | "hosted">): string[] {
+  const words = fresh.map((device) => `${peer} has a new device: ${device}.`);
+  if (hosted.length > 0) words.push(`An operator holds keys of ${peer}, and can listen.`);
+  return words;
 }
 
 export function failureWords(failure: Failure): string {

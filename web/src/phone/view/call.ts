@@ -3,9 +3,10 @@
 import { ms, share } from "../../format.ts";
 import { span } from "../words.ts";
 import { avatar, button, h, write } from "./dom.ts";
+import { marks } from "./marks.ts";
 import type { MakeScreen, Model } from "./screen.ts";
 
-export const inCall: MakeScreen = (model, { happen, mute, camera }) => {
+export const inCall: MakeScreen = (model, { happen, mute, camera, safety }) => {
   const { call, account } = model.state;
   const peer = call?.peer ?? "";
   const video = call?.media === "video";
@@ -14,6 +15,8 @@ export const inCall: MakeScreen = (model, { happen, mute, camera }) => {
   self.muted = true;
   const placeholder = h("div", { class: "placeholder" }, avatar(peer));
   const status = h("p", { role: "status", "data-testid": "status" });
+  const marked = marks(peer, true);
+  const number = button("safety-number", "Safety number", "text", () => safety(peer));
   const timer = h("span", { class: "timer", "data-testid": "timer" });
   const grade = h("span", { class: "pill", "data-testid": "quality" });
   const pair = h("small", { "data-testid": "pair" });
@@ -26,7 +29,7 @@ export const inCall: MakeScreen = (model, { happen, mute, camera }) => {
     { class: "talk", tabindex: "-1" },
     remote,
     placeholder,
-    h("div", { class: "top" }, h("div", {}, h("h1", {}, peer), status), h("div", { class: "facts" }, timer, grade, pair)),
+    h("div", { class: "top" }, h("div", {}, h("h1", {}, peer), status, number, marked.root), h("div", { class: "facts" }, timer, grade, pair)),
     h("figure", { class: "self" }, self, h("figcaption", {}, account ?? "")),
     h("div", { class: "bar" }, muting, filming, hang),
   );
@@ -42,6 +45,8 @@ export const inCall: MakeScreen = (model, { happen, mute, camera }) => {
       placeholder.hidden = video && streams.peer_sends.camera && streams.remote !== null && state.call?.connected_at_ms !== null;
       self.hidden = !streams.sends.camera;
       write(status, text(now, peer));
+      marked.update(now);
+      write(number, now.known(peer)?.compared === true ? "Safety number: compared" : "Safety number");
       write(timer, state.call?.connected_at_ms == null ? "" : span(now.now_ms - state.call.connected_at_ms));
       grade.hidden = !live || quality === null;
       grade.dataset["tone"] = quality === null ? "" : { good: "good", fair: "warn", poor: "bad" }[quality.grade];

@@ -4,8 +4,10 @@ import type { HistoryEntry } from "../state.ts";
 import { HISTORY_WORDS, span } from "../words.ts";
 import { avatar, button, h, write } from "./dom.ts";
 import type { MakeScreen, Model } from "./screen.ts";
+import { asking } from "./trusting.ts";
 
-export const home: MakeScreen = (model, { happen, alwaysRelay, signOut }) => {
+export const home: MakeScreen = (model, actions) => {
+  const { happen, alwaysRelay, signOut, safety } = actions;
   const { account } = model.state;
   const callee = h("input", {
     id: "callee",
@@ -23,6 +25,12 @@ export const home: MakeScreen = (model, { happen, alwaysRelay, signOut }) => {
   };
   const video = h("button", { type: "submit", class: "primary", "data-testid": "call-video" }, "Video call");
   const audio = button("call-audio", "Audio call", "", () => dial("audio"));
+  const number = button("safety-number", "Safety number", "text", () => {
+    const peer = callee.value.trim();
+    if (peer === "") callee.focus();
+    else safety(peer);
+  });
+  const asks = h("div", { class: "asks" });
   const relay = h("input", { type: "checkbox", id: "always-relay", "data-testid": "always-relay", role: "switch" });
   relay.addEventListener("change", () => alwaysRelay(relay.checked));
   const link = h("p", { class: "pill", role: "status", "data-testid": "connection" });
@@ -34,6 +42,7 @@ export const home: MakeScreen = (model, { happen, alwaysRelay, signOut }) => {
     h("label", { for: "callee" }, "Whom do you want to call?"),
     callee,
     h("div", { class: "pair" }, video, audio),
+    number,
     h(
       "label",
       { class: "switch", for: "always-relay" },
@@ -56,11 +65,13 @@ export const home: MakeScreen = (model, { happen, alwaysRelay, signOut }) => {
       link,
     ),
     take,
+    asks,
     form,
     h("section", { class: "card", "aria-labelledby": "calls" }, h("h2", { id: "calls" }, "Calls"), list),
     h("p", { class: "foot" }, h("a", { href: "/diagnostic.html", "data-testid": "diagnostic" }, "Diagnostic call")),
   );
   let shown = "";
+  let asked = "[]";
   return {
     root,
     first: callee,
@@ -70,6 +81,10 @@ export const home: MakeScreen = (model, { happen, alwaysRelay, signOut }) => {
       link.dataset["tone"] = tone;
       take.hidden = now.state.socket !== "elsewhere";
       relay.checked = now.always_relay;
+      const waiting = JSON.stringify(now.state.waiting);
+      if (waiting !== asked) asks.replaceChildren(...now.state.waiting.map((one) => asking(one, actions)));
+      asked = waiting;
+      asks.hidden = now.state.waiting.length === 0;
       const key = JSON.stringify(now.history);
       if (key === shown) return;
       shown = key;

@@ -2,22 +2,26 @@
 
 import { mediaWords } from "../words.ts";
 import { avatar, button, h, write } from "./dom.ts";
+import { marks } from "./marks.ts";
 import type { MakeScreen } from "./screen.ts";
 
 export const outgoing: MakeScreen = (model, { happen }) => {
   const peer = model.state.call?.peer ?? "";
   const status = h("p", { class: "lead", role: "status", "data-testid": "status" });
+  const marked = marks(peer, false);
   const cancel = button("cancel", "Cancel", "danger round", () => happen({ t: "hang_up" }));
   const root = h(
     "main",
     { class: "stage", tabindex: "-1" },
-    h("div", { class: "who" }, h("div", { class: "pulse" }, avatar(peer)), h("h1", {}, peer), status),
+    h("div", { class: "who" }, h("div", { class: "pulse" }, avatar(peer)), h("h1", {}, peer), status, marked.root),
     h("div", { class: "bar" }, cancel),
   );
   return {
     root,
     first: root,
-    update({ state: { call, socket } }) {
+    update(now) {
+      const { call, socket } = now.state;
+      marked.update(now);
       const text = call?.phase === "ringing" ? "Ringing…" : "Calling…";
       write(status, socket === "up" ? text : `${text} Reconnecting to the server.`);
     },
@@ -31,6 +35,7 @@ export const incoming: MakeScreen = (model, { happen }) => {
   const accept = button("accept", "Accept", "good round", () => happen({ t: "accept", camera: true }));
   const quiet = button("accept-audio", "Accept without camera", "round", () => happen({ t: "accept", camera: false }));
   const decline = button("decline", "Decline", "danger round", () => happen({ t: "decline" }));
+  const marked = marks(peer, true);
   quiet.hidden = !video;
   const root = h(
     "main",
@@ -41,10 +46,11 @@ export const incoming: MakeScreen = (model, { happen }) => {
       h("div", { class: "pulse" }, avatar(peer)),
       h("h1", {}, peer),
       h("p", { class: "lead", "data-testid": "status" }, video ? "Incoming video call" : "Incoming audio call"),
+      marked.root,
     ),
     h("div", { class: "bar" }, decline, quiet, accept),
   );
-  return { root, first: root, update: () => undefined };
+  return { root, first: root, update: (now) => marked.update(now) };
 };
 
 export const media: MakeScreen = (model, { happen }) => {

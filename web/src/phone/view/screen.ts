@@ -1,8 +1,9 @@
 // What a screen is, what it is given to show and what it can ask for.
 
 import type { Event, HistoryEntry, State } from "../state.ts";
-import type { Streams } from "../phone.ts";
 import type { Quality } from "../quality.ts";
+import type { Known } from "../sealing/trust.ts";
+import type { Streams } from "../streams.ts";
 
 export interface Model {
   state: State;
@@ -10,6 +11,8 @@ export interface Model {
   history: readonly HistoryEntry[];
   always_relay: boolean;
   quality: Quality | null;
+  /** What this device remembers of a peer. */
+  known(peer: string): Known | null;
   now_ms: number;
 }
 
@@ -19,6 +22,10 @@ export interface Actions {
   camera(on: boolean): void;
   alwaysRelay(on: boolean): void;
   signOut(): void;
+  /** Shows the safety number with this peer, over the screen. */
+  safety(peer: string): void;
+  compared(peer: string, done: boolean): void;
+  confirmIdentity(peer: string): void;
 }
 
 export interface ScreenView {

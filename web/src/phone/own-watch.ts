@@ -1,0 +1,67 @@
+// Asks for this account's own devices while somebody may look at what they say: on the home screen, and while this device
+// waits to be let in. Decides when; what is asked is own.ts.
+
+import { nowMs } from "../clock.ts";
+import type { Screen } from "../phone";
+import { OWN_DEVICES_MS, PENDING_MS, PREKEY_LOOK_MS } from "./limits.ts";
+import type { OwnDevices } from "./own.ts";
+import { failureOf } from "./requests.ts";
+import type { SignedIn } from "./signing-in.ts";
+
+export interface WatchEvents {
+  screen(): Screen;
+  looked(own: OwnDevices): void;
+  log(name: string, detail: string): void;
+}
+
+export class OwnWatch {
+  readonly #signed_in: SignedIn;
+  readonly #events: WatchEvents;
+  #renewed_ms = nowMs();
+  #looking = false;
+  /** Is this the device that the others wait for? As long as it is not known, it may be. */
+  #first = true;
+
+  constructor(signed_in: SignedIn, events: WatchEvents) {
+    this.#signed_in = signed_in;
+    this.#events = events;
+  }
+
+  /** For as long as the page is open. */
+  async run(): Promise<void> {
+    for (;;) {
+      await this.look();
+      const pause_ms = this.#events.screen() === "pending" ? PENDING_MS : OWN_DEVICES_MS;
+      await new Promise((resolve) => setTimeout(resolve, pause_ms));
+      while (!this.#watched()) await new Promise((resolve) => setTimeout(resolve, PENDING_MS));
+    }
+  }
+
+  /** Now: the page is looked at again, or something was done. */
+  async look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    try {
+      await this.#renew();
+      const own = await this.#signed_in.own.look();
+      this.#first = own.first;
+      this.#events.looked(own);
+    } catch (error) {
+      this.#events.log("own devices", failureOf(error).code);
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  #watched(): boolean {
+    const screen = this.#events.screen();
+    // A device that waits goes on by itself, whether its tab is looked at or not.
+    return screen === "pending" || (this.#first && screen === "home" && document.visibilityState === "visible");
+  }
+
+  async #renew(): Promise<void> {
+    if (nowMs() - this.#renewed_ms < PREKEY_LOOK_MS) return;
+    if (await this.#signed_in.sealer.renew()) await this.#signed_in.register();
+    this.#renewed_ms = nowMs();
+  }
+}
