@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::blob::{self, Ends, Nonce, OfferHead};
 use crate::keys::{DeviceKeys, Key, PublicKeys, Registration};
-use crate::list::{Custody, DeviceList, ListedDevice, Verified};
+use crate::list::{Checked, Custody, DeviceList, ListedDevice, Verified};
 use crate::session::{Secrets, Session};
 use crate::store::Store;
 use crate::{SealError, safety_number};
@@ -90,25 +90,6 @@ pub struct Keyring {
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keyring")
-    }
-}
-
-/// A list that was believed.
-#[derive(Debug, Clone)]
-pub struct Checked {
-    /// The account's devices.
-    pub devices: Vec<ListedDevice>,
-    /// Those that were not there when the account was seen before: the person is told of them.
-    pub new: Vec<DeviceId>,
-}
-
-impl Checked {
-    /// A device of the list.
-    ///
-    /// # Errors
-    /// [`SealError::BadDeviceList`]: it is not in it.
-    pub fn find(&self, device: &DeviceId) -> Result<&ListedDevice, SealError> {
-        self.devices.iter().find(|listed| listed.party.device == *device).ok_or(SealError::BadDeviceList)
     }
 }
 

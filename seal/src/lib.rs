@@ -14,9 +14,9 @@ mod safety;
 mod session;
 mod store;
 
-pub use keyring::{Checked, Keyring, KeyringError, Opening};
+pub use keyring::{Keyring, KeyringError, Opening};
 pub use keys::{Prekey, PublicKeys, Registration};
-pub use list::{Custody, DeviceList, ListedDevice};
+pub use list::{Checked, Custody, DeviceList, ListedDevice};
 pub use safety::safety_number;
 pub use store::{FileStore, MemoryStore, Store};
 

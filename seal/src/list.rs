@@ -88,6 +88,25 @@ pub struct ListedDevice {
     pub custody: Custody,
 }
 
+/// A list that was believed.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The account's devices.
+    pub devices: Vec<ListedDevice>,
+    /// Those that were not there when the account was seen before: the person is told of them.
+    pub new: Vec<DeviceId>,
+}
+
+impl Checked {
+    /// A device of the list.
+    ///
+    /// # Errors
+    /// [`SealError::BadDeviceList`]: it is not in it.
+    pub fn find(&self, device: &DeviceId) -> Result<&ListedDevice, SealError> {
+        self.devices.iter().find(|listed| listed.party.device == *device).ok_or(SealError::BadDeviceList)
+    }
+}
+
 /// A list that holds.
 pub(crate) struct Verified {
     pub(crate) root: Key,

@@ -48,6 +48,15 @@ const CORE_MAY_USE: &[(&str, &str)] = &[
     ("proptest", "tests only"),
 ];
 
+/// What opens sealed blobs, and who may use it: devices. A server that links it could read what it carries (attack X01,
+/// property P8). Tests play devices.
+const ONLY_DEVICES: &[(&str, &[&str])] = &[
+    ("tandem-seal", &["tandem-client"]),
+    ("hpke", &["tandem-seal"]),
+    ("aes-gcm", &["tandem-seal"]),
+    ("tandem-client", &[]),
+];
+
 fn layer(name: &str) -> Option<Layer> {
     LAYERS.iter().find(|(known, _)| *known == name).map(|(_, layer)| *layer)
 }
@@ -73,6 +82,18 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// No server can open what devices seal.
+pub(super) fn sealing(tree: &Tree) -> Vec<Violation> {
+    let uses = tree.packages.iter().flat_map(|package| package.dependencies.iter().map(move |used| (package, used)));
+    uses.filter(|(_, used)| !used.dev)
+        .filter_map(|(package, used)| {
+            let (_, who) = ONLY_DEVICES.iter().find(|(name, _)| *name == used.name)?;
+            let may = who.contains(&package.name.as_str());
+            (!may).then(|| Violation::new(&package.name, format!("may not use {}: it is for devices", used.name)))
+        })
+        .collect()
 }
 
 /// core's dependencies are an explicit list.
@@ -114,6 +135,18 @@ mod tests {
     #[test]
     fn a_crate_without_a_layer_is_found() {
         assert_eq!(places(&check(&packages(&[("tandem-billing", &[])]))), ["tandem-billing"]);
+    }
+
+    #[test]
+    fn a_server_that_could_open_what_devices_seal_is_found() {
+        let tree = packages(&[
+            ("tandem-client", &["tandem-seal"]),
+            ("tandem-seal", &["hpke", "aes-gcm"]),
+            ("tandem-signaling", &["tandem-seal"]),
+            ("tandem-relay", &["aes-gcm"]),
+            ("tandem", &["dev:tandem-client", "hpke"]),
+        ]);
+        assert_eq!(places(&sealing(&tree)), ["tandem-signaling", "tandem-relay", "tandem"]);
     }
 
     #[test]

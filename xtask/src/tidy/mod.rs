@@ -46,6 +46,7 @@ type Check = fn(&Tree) -> Vec<Violation>;
 const CHECKS: &[(&str, Check)] = &[
     ("crates depend downwards only", arrows::check),
     ("core uses the few crates that it may", arrows::core_externals),
+    ("no server can open what devices seal", arrows::sealing),
     ("modules of core do not use one another", core_modules::check_arrows),
     ("core and wire touch no clock, file, socket or thread", core_modules::check_purity),
     ("the relay holds no media key", bans::media_keys),
@@ -109,6 +110,7 @@ mod tests {
     holds! {
         crates_depend_downwards_only: "crates depend downwards only",
         core_uses_the_few_crates_that_it_may: "core uses the few crates that it may",
+        no_server_can_open_what_devices_seal: "no server can open what devices seal",
         modules_of_core_do_not_use_one_another: "modules of core do not use one another",
         core_and_wire_touch_no_clock_file_socket_or_thread: "core and wire touch no clock, file, socket or thread",
         the_relay_holds_no_media_key: "the relay holds no media key",

@@ -205,9 +205,9 @@ describe("a safety number", () => {
     expect(safetyText(number)).toBe(`tandem:safety:${number}`);
   });
 
-  it("is no join code, which is six digits of both keys", async () => {
+  it("is no join code, which is twenty digits of both keys", async () => {
     const name = { account: "alice", device: "dev_a" };
-    expect(await joinCode(name, root(1), root(2))).toMatch(/^\d{6}$/);
+    expect(await joinCode(name, root(1), root(2))).toMatch(/^\d{20}$/);
     expect(await joinCode(name, root(1), root(2))).not.toBe(await joinCode(name, root(1), root(3)));
   });
 });

@@ -1,6 +1,7 @@
 // Screens that ask whom to trust: a peer with another identity, and this device while it waits to be let in. And the card
 // on the home screen by which the account's first device lets in another.
 
+import { inGroups } from "../sealing/safety.ts";
 import type { Waiting } from "../state.ts";
 import { changedWords } from "../words.ts";
 import { avatar, button, h, write } from "./dom.ts";
@@ -53,7 +54,7 @@ export const pending: MakeScreen = (model, { signOut }) => {
     root,
     first: root,
     update({ state }) {
-      write(code, state.join_code ?? "");
+      write(code, inGroups(state.join_code ?? "").join(" "));
       write(device, state.device ?? "");
     },
   };
@@ -66,7 +67,7 @@ export function asking({ device, code, hosted }: Waiting, { happen }: Actions): 
     { class: "card", role: "alert", "data-testid": "asking", "data-device": device },
     h("h2", {}, "A new device of yours wants to join"),
     h("p", {}, "Let it in only if it is in your hands and shows the same code."),
-    h("strong", { class: "join-code" }, code),
+    h("strong", { class: "join-code" }, inGroups(code).join(" ")),
     h("small", {}, device),
     ...held.map((text) => h("p", { class: "problem" }, text)),
     h(
