@@ -258,14 +258,14 @@ impl Book {
             }
         }
         let sealed = sealed.ok_or(SealError::Malformed)?;
-        match self.sealer.open(shared.id, from, sealed.expose()) {
-            Ok(Payload::Answer) => {}
+        let said = match self.sealer.open(shared.id, from, sealed.expose()) {
+            Ok((Payload::Answer, said)) => Some(said),
             // It was opened before: by an earlier process, or what came behind it was first.
-            Err(SealError::Replayed) if proven => {}
+            Err(SealError::Replayed) if proven => None,
             Ok(_) => return Err(SealError::Malformed),
             Err(why) => return Err(why),
-        }
-        shared.answer(self.ack(id));
+        };
+        shared.answer(self.ack(id), said);
         Ok(())
     }
 
@@ -282,8 +282,9 @@ impl Book {
         let opened = sealed.ok_or(SealError::Malformed);
         let opened = opened.and_then(|sealed| self.sealer.open(shared.id, from, sealed.expose()));
         match opened {
-            Ok(Payload::App(data)) => return shared.put(Message { data, ack: self.ack(id) }),
-            Ok(Payload::Relay { at, again }) => {
+            Ok((Payload::Other(data), _)) => return shared.put_other(Message { data, ack: self.ack(id) }),
+            Ok((Payload::App(data), _)) => return shared.put(Message { data, ack: self.ack(id) }),
+            Ok((Payload::Relay { at, again }, _)) => {
                 // Who has an address has accepted, whichever push comes first.
                 shared.peer_at.send_replace(Some(at));
                 if again {
@@ -291,7 +292,7 @@ impl Book {
                 }
             }
             // Neither is for us, or it cannot be opened: it does not get better by coming again.
-            Ok(Payload::Offer(_) | Payload::Answer | Payload::Missed(_)) => {}
+            Ok((Payload::Offer(_) | Payload::Answer | Payload::Missed(_), _)) => {}
             Err(why) => self.sealer.refused(shared.id, from, why),
         }
         shared.taken(self.ack(id));

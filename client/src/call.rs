@@ -37,6 +37,7 @@ pub struct IncomingCall {
     from: Party,
     media: Media,
     custody: Custody,
+    said: Vec<u8>,
     rings_until: Instant,
 }
 
@@ -68,15 +69,15 @@ async fn ended(state: &watch::Sender<CallState>) -> Reason {
 }
 
 impl IncomingCall {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         inner: Arc<Inner>,
         shared: Arc<Shared>,
         from: Party,
         media: Media,
-        custody: Custody,
+        (custody, said): (Custody, Vec<u8>),
         rings_until: Instant,
     ) -> Self {
-        Self { inner, shared, from, media, custody, rings_until }
+        Self { inner, shared, from, media, custody, said, rings_until }
     }
 
     /// The call.
@@ -103,6 +104,13 @@ impl IncomingCall {
         self.custody
     }
 
+    /// What the caller's app sealed, as it stands: for an app that has a transport of its own. Empty if an earlier process of
+    /// this device has taken it.
+    #[must_use]
+    pub fn said(&self) -> &[u8] {
+        &self.said
+    }
+
     /// How much longer it rings.
     #[must_use]
     pub fn ring_remaining(&self) -> Duration {
@@ -123,12 +131,20 @@ impl IncomingCall {
     /// [`Error::Ended`]: it is over, as far as this device was told. [`Error::Refused`] with `answered_elsewhere` (another
     /// device was first) or `call_ended`.
     pub async fn accept(&self) -> Result<Call, Error> {
+        self.accept_saying(&Payload::Answer.write()?).await
+    }
+
+    /// Answers it, and says this: for an app that has a transport of its own. It is JSON with `"v":1,"t":"answer"`.
+    ///
+    /// # Errors
+    /// Those of [`IncomingCall::accept`].
+    pub async fn accept_saying(&self, answer: &[u8]) -> Result<Call, Error> {
         let ended = self.shared.state.borrow().ended;
         if let Some(reason) = ended {
             return Err(Error::Ended(reason));
         }
         let _turn = self.shared.sending.lock().await;
-        let sealed = self.inner.seal(self.id(), &self.from, &Payload::Answer)?;
+        let sealed = self.inner.seal(self.id(), &self.from, answer)?;
         let place = self.inner.api.accept(self.id(), &sealed).await?;
         Ok(Call::new(Arc::clone(&self.inner), self.inner.enter(place)))
     }
@@ -256,6 +272,37 @@ impl Call {
         }
     }
 
+    /// What the answer says, as the other app sealed it; once the call is accepted.
+    #[must_use]
+    pub fn answer(&self) -> Option<Vec<u8>> {
+        self.shared.answer_said()
+    }
+
+    /// Says something to the other app's transport, sealed: JSON with `"v":1` and a `"t"` that the SDK itself does not use.
+    ///
+    /// # Errors
+    /// Those of [`Call::signal`].
+    pub async fn say(&self, said: &[u8]) -> Result<(), Error> {
+        signal(&self.inner, &self.shared, &Payload::Other(said.to_vec())).await
+    }
+
+    /// The next thing that the other app's transport says. It is acknowledged by being taken. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::Ended`], once nothing waits any more.
+    pub async fn heard(&self) -> Result<Vec<u8>, Error> {
+        loop {
+            let came = self.shared.other_came.notified();
+            if let Some(said) = self.shared.take_other() {
+                return Ok(said);
+            }
+            tokio::select! {
+                () = came => {}
+                reason = self.ended() => return self.shared.take_other().ok_or(Error::Ended(reason)),
+            }
+        }
+    }
+
     /// A way for packets to the other device, through the relay. Waits until there is one: the other device must have accepted,
     /// and have opened its own. It follows the other device when that comes back at another address.
     ///
@@ -288,7 +335,7 @@ fn active_with(state: &CallState) -> Option<&Peer> {
 async fn signal(inner: &Inner, shared: &Shared, payload: &Payload) -> Result<(), Error> {
     let peer = active_with(&shared.state.borrow()).cloned().ok_or(Error::NotAccepted)?;
     let _turn = shared.sending.lock().await;
-    let sealed = inner.seal(shared.id, &peer.party, payload)?;
+    let sealed = inner.seal(shared.id, &peer.party, &payload.write()?)?;
     inner.api.signal(shared.id, &peer.party.device, &sealed).await
 }
 

@@ -187,10 +187,10 @@ impl Device {
             }
             match opened {
                 _ if shared.is_over() => {}
-                Ok((media, custody)) => {
+                Ok((media, custody, said)) => {
                     shared.peer_is(0, None, from.clone());
                     let inner = Arc::clone(&self.inner);
-                    return Some(IncomingCall::new(inner, shared, from, media, custody, rings_until));
+                    return Some(IncomingCall::new(inner, shared, from, media, (custody, said), rings_until));
                 }
                 Err(why) => self.inner.book.sealer().refused(shared.id, &from, why),
             }
@@ -294,6 +294,15 @@ impl Device {
     /// devices having changed meanwhile is dealt with here. [`Error::Sealing`] with `BadDeviceList`, `IdentityChanged`: nothing
     /// was sealed, and nothing rings.
     pub async fn place(&self, to: &AccountId, media: Media) -> Result<Call, Error> {
+        self.place_saying(to, media, &Payload::Offer(media).write()?).await
+    }
+
+    /// Calls an account, and says this: for an app that has a transport of its own. It is JSON with `"v":1,"t":"offer"` and
+    /// `"media"`.
+    ///
+    /// # Errors
+    /// Those of [`Device::place`].
+    pub async fn place_saying(&self, to: &AccountId, media: Media, offer: &[u8]) -> Result<Call, Error> {
         let Inner { api, .. } = &*self.inner;
         let key: [u8; 16] = random()?;
         let key = format!("{:032x}", u128::from_be_bytes(key));
@@ -305,11 +314,11 @@ impl Device {
             if !list.is_empty() {
                 let sealer = self.inner.book.sealer();
                 let Checked { devices, .. } = sealer.check(to, &list)?;
-                let (offer, note) = (Payload::Offer(media).write()?, Payload::Missed(media).write()?);
+                let note = Payload::Missed(media).write()?;
                 let keyring = sealer.keyring();
                 for device in &devices {
                     let name: &DeviceId = &device.party.device;
-                    let (blob, opening) = keyring.seal_offer(device, &offer)?;
+                    let (blob, opening) = keyring.seal_offer(device, offer)?;
                     sealed.insert(name.as_str().to_owned(), STANDARD.encode(blob));
                     missed.insert(name.as_str().to_owned(), STANDARD.encode(keyring.seal_note(device, &note)?));
                     openings.push(opening);

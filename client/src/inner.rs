@@ -24,8 +24,8 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn seal(&self, call: CallId, to: &Party, payload: &Payload) -> Result<Vec<u8>, Error> {
-        Ok(self.book.sealer().keyring().seal(call, to, &payload.write()?)?)
+    pub(crate) fn seal(&self, call: CallId, to: &Party, said: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.book.sealer().keyring().seal(call, to, said)?)
     }
 
     /// The devices of an account, if all that is said of them holds.
@@ -65,18 +65,18 @@ impl Inner {
     }
 
     /// Opens what rings, as its caller sealed it.
-    pub(crate) async fn open(&self, offer: &Offer) -> Result<(Media, Custody), SealError> {
+    pub(crate) async fn open(&self, offer: &Offer) -> Result<(Media, Custody, Vec<u8>), SealError> {
         let Offer { shared, from, media, sealed, .. } = offer;
         let checked = self.devices_patiently(&from.account, shared).await?;
         let device = checked.find(&from.device)?;
         let mut keyring = self.book.sealer().keyring();
         let Some(sealed) = sealed else {
             let proven = keyring.session_with(shared.id, from) == Some(true);
-            return if proven { Ok((*media, device.custody)) } else { Err(SealError::NoSession) };
+            return if proven { Ok((*media, device.custody, Vec::new())) } else { Err(SealError::NoSession) };
         };
         let said = keyring.open_offer(shared.id, device, sealed.expose())?;
         match Payload::read(&said) {
-            Some(Payload::Offer(media)) => Ok((media, device.custody)),
+            Some(Payload::Offer(media)) => Ok((media, device.custody, said)),
             _ => Err(SealError::Malformed),
         }
     }

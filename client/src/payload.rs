@@ -59,7 +59,19 @@ pub(crate) enum Payload {
     App(Vec<u8>),
     /// I called you, and you were not there.
     Missed(Media),
+    /// Something of this version that the SDK itself knows nothing of: an app's own transport, as WebRTC is.
+    Other(Vec<u8>),
 }
+
+/// How any payload begins.
+#[derive(Deserialize)]
+struct Head {
+    v: u8,
+    t: String,
+}
+
+/// The types that are read here. What claims to be one of these and is not well formed is no payload.
+const KNOWN: [&str; 5] = ["offer", "answer", "relay", "app", "missed"];
 
 impl Payload {
     pub(crate) fn write(&self) -> Result<Vec<u8>, Error> {
@@ -69,15 +81,20 @@ impl Payload {
             Self::Relay { at, again } => Words::Relay { relay: at.socket_addr().into(), again: *again },
             Self::App(data) => Words::App { data: STANDARD.encode(data) },
             Self::Missed(media) => Words::Missed { media: *media },
+            Self::Other(said) => return Ok(said.clone()),
         };
         serde_json::to_vec(&Envelope { v: VERSION, payload }).map_err(|_| Error::Unreadable)
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let envelope: Envelope = serde_json::from_slice(bytes).ok()?;
-        if envelope.v != VERSION {
+        let Head { v, t } = serde_json::from_slice(bytes).ok()?;
+        if v != VERSION {
             return None;
         }
+        if !KNOWN.contains(&t.as_str()) {
+            return Some(Self::Other(bytes.to_vec()));
+        }
+        let envelope: Envelope = serde_json::from_slice(bytes).ok()?;
         Some(match envelope.payload {
             Words::Offer { media } => Self::Offer(media),
             Words::Answer {} => Self::Answer,
@@ -114,7 +131,8 @@ mod tests {
     fn what_is_of_a_later_version_or_points_out_of_the_call_is_no_payload() {
         for text in [
             r#"{"v":2,"t":"answer"}"#,
-            r#"{"v":1,"t":"later"}"#,
+            r#"{"v":1,"t":"offer"}"#,
+            r#"{"v":1,"t":7}"#,
             r#"{"v":1,"t":"relay","relay":"192.0.2.1:1025"}"#,
             r#"{"v":1,"t":"relay","relay":"[::1]:1025"}"#,
             "",
@@ -122,6 +140,15 @@ mod tests {
         ] {
             assert!(Payload::read(text.as_bytes()).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_an_app_says_for_a_transport_of_its_own_is_left_as_it_is() {
+        let said = br#"{"v":1,"t":"candidates","candidates":[]}"#;
+        assert!(Payload::read(said) == Some(Payload::Other(said.to_vec())));
+        assert_eq!(Payload::Other(said.to_vec()).write().unwrap(), said);
+        // What a phone puts beside what is known does not hinder.
+        assert!(Payload::read(br#"{"v":1,"t":"answer","sdp":"x"}"#) == Some(Payload::Answer));
     }
 
     #[test]

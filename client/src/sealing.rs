@@ -74,9 +74,9 @@ impl Sealer {
     }
 
     /// Opens what `from` sealed in a call.
-    pub(crate) fn open(&self, call: CallId, from: &Party, sealed: &[u8]) -> Result<Payload, SealError> {
+    pub(crate) fn open(&self, call: CallId, from: &Party, sealed: &[u8]) -> Result<(Payload, Vec<u8>), SealError> {
         let said = self.keyring().open_blob(call, from, sealed)?;
-        Payload::read(&said).ok_or(SealError::Malformed)
+        Ok((Payload::read(&said).ok_or(SealError::Malformed)?, said))
     }
 }
 

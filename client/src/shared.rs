@@ -79,10 +79,14 @@ pub(crate) struct Message {
 #[derive(Default)]
 struct Inbox {
     waiting: VecDeque<Message>,
+    /// What is for the app's own transport.
+    others: VecDeque<Message>,
     /// Of blobs that the app took, to know them when they come again.
     taken: VecDeque<String>,
     /// Of an answer that the app was not told of yet.
     answer: Option<Ack>,
+    /// What the answer says.
+    answer_said: Option<Vec<u8>>,
 }
 
 /// Where a blob of a call stands.
@@ -105,6 +109,7 @@ pub(crate) struct Shared {
     /// Rung when the other device wants to be told once more where we are.
     pub(crate) asked_again: Notify,
     pub(crate) message_came: Notify,
+    pub(crate) other_came: Notify,
     /// Held from sealing a blob until it was sent: they go in the order of their numbers.
     pub(crate) sending: tokio::sync::Mutex<()>,
     inbox: Mutex<Inbox>,
@@ -125,6 +130,7 @@ impl Shared {
             peer_at: watch::Sender::new(None),
             asked_again: Notify::new(),
             message_came: Notify::new(),
+            other_came: Notify::new(),
             sending: tokio::sync::Mutex::default(),
             inbox: Mutex::default(),
             place: Mutex::new(None),
@@ -209,7 +215,14 @@ impl Shared {
         let inbox = lock(&self.inbox);
         if inbox.taken.iter().any(|taken| taken == id) {
             Seen::Taken
-        } else if inbox.waiting.iter().map(|message| &message.ack).chain(&inbox.answer).any(|ack| ack.id() == id) {
+        } else if inbox
+            .waiting
+            .iter()
+            .chain(&inbox.others)
+            .map(|message| &message.ack)
+            .chain(&inbox.answer)
+            .any(|ack| ack.id() == id)
+        {
             Seen::Waiting
         } else {
             Seen::No
@@ -218,7 +231,21 @@ impl Shared {
 
     /// Whether one more message fits. One that does not comes again, so it must not be opened before.
     pub(crate) fn has_room(&self) -> bool {
-        lock(&self.inbox).waiting.len() < limits::MESSAGES_WAITING
+        let inbox = lock(&self.inbox);
+        inbox.waiting.len().max(inbox.others.len()) < limits::MESSAGES_WAITING
+    }
+
+    /// Puts something where the app's own transport takes it.
+    pub(crate) fn put_other(&self, message: Message) {
+        lock(&self.inbox).others.push_back(message);
+        self.other_came.notify_one();
+    }
+
+    /// The next of these.
+    pub(crate) fn take_other(&self) -> Option<Vec<u8>> {
+        let Message { data, ack } = lock(&self.inbox).others.pop_front()?;
+        self.taken(ack);
+        Some(data)
     }
 
     /// Puts a message where the app takes it.
@@ -234,8 +261,15 @@ impl Shared {
         Some(data)
     }
 
-    pub(crate) fn answer(&self, ack: Ack) {
-        lock(&self.inbox).answer = Some(ack);
+    pub(crate) fn answer(&self, ack: Ack, said: Option<Vec<u8>>) {
+        let mut inbox = lock(&self.inbox);
+        inbox.answer = Some(ack);
+        inbox.answer_said = said.or(inbox.answer_said.take());
+    }
+
+    /// What the answer says, once there is one.
+    pub(crate) fn answer_said(&self) -> Option<Vec<u8>> {
+        lock(&self.inbox).answer_said.clone()
     }
 
     /// The app knows that the call was accepted.

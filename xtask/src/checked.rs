@@ -96,7 +96,9 @@ fn deny() -> Result<Done, Trouble> {
 }
 
 fn e2e() -> Result<Done, Trouble> {
-    reported(npm(&["test", "-w", "e2e"]).env("TANDEM_BIN", place::tandem("debug")))
+    Child::cargo("build", &["-p", "tandem-client", "--example", "sdp_call"]).run()?;
+    let sdk = place::target().join("debug/examples/sdp_call");
+    reported(npm(&["test", "-w", "e2e"]).env("TANDEM_BIN", place::tandem("debug")).env("TANDEM_SDP_CALL", sdk))
 }
 
 #[cfg(test)]
