@@ -147,7 +147,10 @@ export class Line {
     return this.#queue(async () => {
       try {
         await this.#talk.begin(push.call_id, from, "caller");
+        // Told again after it was heard: it has no blob any more. Before that, it must have one.
+        if (push.sealed === undefined && this.#talks) return;
         const answer = push.sealed === undefined ? null : await this.#talk.hear(push.call_id, from, push.sealed);
+        if (answer?.t !== "answer") throw new SealError("malformed");
         this.#talks = true;
         await this.#hear(answer);
       } catch (error) {
