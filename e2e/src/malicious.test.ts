@@ -110,6 +110,17 @@ function ufrags(phone: Phone): Promise<string[]> {
   });
 }
 
+/** What a call has come to that a signal, or the answer, could have brought about. */
+async function doings(phone: Phone) {
+  return {
+    ...(await happened(phone)),
+    ufrags: await ufrags(phone),
+    answers: await logged(phone, "signal answer"),
+    offers: await logged(phone, "signal restart-offer"),
+    restarts: await logged(phone, "restart ticket"),
+  };
+}
+
 /** The digits that stand on the screen, once they are worked out. */
 function digits(phone: Phone): Promise<string> {
   return until(`${phone.name} sees a safety number`, SOON, async () => {
@@ -185,7 +196,7 @@ test.each(LISTS)("a list of devices with %s is void: nothing is posted, and nobo
 
 test("another account's list in bob's name is void", async () => {
   const { a, b, toA } = await two();
-  // Her own: it is the only one whose keys somebody other than bob vouches for.
+  // It holds in itself, and its hash says nothing of whose it is: only its endorsements do.
   const hers = await until("alice has asked for her own devices", SOON, async () => toA.lists.get(a.name) ?? null);
   toA.lieAbout(b.name, () => ({ ...hers, account: b.name }));
   await a.calls(b.name);
@@ -318,10 +329,10 @@ test("an old offer that the server tells as a call of its own making does not ri
 const ANSWERS: [string, number, SealCause][] = [
   ["version", 0, "malformed"],
   ["kind", 1, "malformed"],
-  ["sequence number, turned up,", 2, "forged"],
-  ["sequence number, turned down,", 5, "replayed"],
-  ["ciphertext", 6, "forged"],
-  ["description, in the middle,", 200, "forged"],
+  ["sequence number (its first byte)", 2, "forged"],
+  ["sequence number (its last byte)", 5, "replayed"],
+  ["ciphertext (its first byte)", 6, "forged"],
+  ["ciphertext (in the middle)", 200, "forged"],
   ["tag", -1, "forged"],
 ];
 
@@ -339,6 +350,25 @@ test.each(ANSWERS)("an answer whose %s was changed on the way ends the call befo
   expect(await happened(b)).toEqual({ rings: 1, connections: 0 });
 });
 
+test("the answer of the call before ends the call before it begins", async () => {
+  const { a, b, toB } = await talking();
+  await a.click("hang-up");
+  await b.ends("hung-up");
+  await Promise.all([a.home(), b.home()]);
+  const before = await happened(a);
+  expect(before.connections).toBeGreaterThan(0);
+
+  const [old] = toB.asks("accept");
+  toB.change("accept", () => String(old));
+  await a.calls(b.name);
+  await b.shows("incoming");
+  await b.click("accept");
+  await a.ends("forged");
+  await a.picture(out, "answer-of-the-call-before");
+  await b.ends("hung-up");
+  expect(await happened(a)).toEqual(before);
+});
+
 test("what was said in a call, told again, is refused, and changes nothing in it", async () => {
   const { a, b, toA, toB } = await talking();
   const before = await ufrags(b);
@@ -346,24 +376,22 @@ test("what was said in a call, told again, is refused, and changes nothing in it
   await a.page.evaluate(() => window.dispatchEvent(new Event("online")));
   await logs(a, "signal answer", 2);
   await Promise.all([a.talks(), b.talks()]);
-  const made = { a: await ufrags(a), b: await ufrags(b) };
-  expect(made.b).not.toEqual(before);
+  const made = { a: await doings(a), b: await doings(b) };
+  expect(made.b.ufrags).not.toEqual(before);
+  expect(made.b).toMatchObject({ rings: 1, offers: 1 });
 
   for (const liar of [toA, toB]) {
     for (const type of ["call.offer", "call.accepted", "call.signal"]) for (const push of liar.pushes(type)) liar.replay(push);
   }
   const [toldA, toldB] = [toA.pushes("call.signal").length, toB.pushes("call.signal").length];
+  expect(Math.min(toldA, toldB)).toBeGreaterThan(1);
   await logs(a, "negotiation replayed", toldA);
   await logs(b, "negotiation replayed", toldB);
-  expect(Math.min(toldA, toldB)).toBeGreaterThan(1);
 
   await Promise.all([a.talks(), b.talks()]);
   await b.picture(out, "signals-replayed");
-  expect({ a: await ufrags(a), b: await ufrags(b) }).toEqual(made);
-  expect([await logged(a, "signal answer"), await logged(b, "signal restart-offer")]).toEqual([2, 1]);
-  expect([await logged(a, "restart ticket"), await logged(b, "restart ticket")]).toEqual([1, 0]);
+  expect({ a: await doings(a), b: await doings(b) }).toEqual(made);
   expect([await logged(a, "negotiation replayed"), await logged(b, "negotiation replayed")]).toEqual([toldA, toldB]);
-  expect(await happened(b)).toMatchObject({ rings: 1 });
 });
 
 test("of two signals in the wrong order the older is refused, and the newer stands", async () => {
