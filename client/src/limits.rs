@@ -12,8 +12,6 @@ pub const DATAGRAM_BYTES: usize = 2_048;
 
 /// Bytes of one message of the app to the other device. In base64 inside JSON they are 6,2 KB, under the 8 KiB of a blob.
 pub const MESSAGE_BYTES: usize = 4_608;
-/// Bytes of one sealed blob (docs/api.md).
-pub const SEALED_BYTES: usize = 8 << 10;
 /// Messages of one call that wait for the app: as many as the server keeps for a device.
 pub const MESSAGES_WAITING: usize = 32;
 /// Names of blobs that the app took, kept to know them when they are delivered again: twice what can wait.

@@ -64,7 +64,8 @@ impl World {
         let words: Vec<&str> = words.into_iter().chain([data.to_str().unwrap()]).chain(more.iter().copied()).collect();
         let mut process = Running::start(tandem(&words), Some(&folder.path().join("log")));
         let line = process.line();
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
+        let said: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|_| panic!("{line:?} {}", std::fs::read_to_string(folder.path().join("log")).unwrap()));
         let page = said["page"].as_str().unwrap();
         let http = page.strip_prefix("http://").unwrap().strip_suffix('/').unwrap().parse().unwrap();
         Self { folder, process, said, http, shelves: Mutex::default() }
