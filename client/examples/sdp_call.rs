@@ -27,15 +27,19 @@ struct Arguments {
     /// Who it is.
     #[arg(long)]
     account: String,
+    /// Its keys are held by an operator, as with a cloud business API.
+    #[arg(long)]
+    hosted: bool,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { api, connect, account } = Arguments::parse();
+    let Arguments { api, connect, account, hosted } = Arguments::parse();
+    let custody = if hosted { Custody::Hosted } else { Custody::Device };
     let party = Party { account: account.parse()?, device: "dev_robot".parse()? };
     let tokens = Arc::new(DevTokens::new(&api, party.clone())?);
     let now = Wall::from_millis(u64::try_from(UNIX_EPOCH.elapsed()?.as_millis())?);
-    let keyring = Keyring::open(party, Custody::Device, Box::new(MemoryStore), now)?;
+    let keyring = Keyring::open(party, custody, Box::new(MemoryStore), now)?;
     let device = Device::start(Setup { api, connect, tokens, keyring }).await?;
     device.ready().await;
     println!("{}", json!({ "ready": true }));

@@ -61,3 +61,21 @@ test("a browser calls a device of the SDK, and both open what the other one seal
   expect(phone.complaints).toEqual([]);
   await phone.close();
 });
+
+test("that an operator holds the keys of the other side is shown before the call and during it", async () => {
+  const cloud = await Robot.start(dev.ready, "cloud", true);
+  const phone = await Phone.open(browser, dev.page, "carol");
+  try {
+    await phone.calls("cloud");
+    await phone.page.waitForSelector('[data-custody="hosted"]');
+    await phone.shows("call");
+    await phone.page.waitForSelector('[data-custody="hosted"]');
+    expect(await phone.page.textContent('[data-custody="hosted"]')).toContain("An operator holds keys of cloud, and can listen.");
+    await phone.picture(out, "02-call-with-a-hosted-device");
+    await phone.click("hang-up");
+    await cloud.says("ended");
+  } finally {
+    cloud.stop();
+    await phone.close();
+  }
+});

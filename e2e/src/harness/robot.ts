@@ -17,9 +17,10 @@ export class Robot {
     if (child.stdout !== null) createInterface(child.stdout).on("line", (line) => this.said.push(JSON.parse(line) as Said));
   }
 
-  static async start({ api, connect }: Ready, account: string): Promise<Robot> {
+  /** `hosted`: an operator holds its keys. */
+  static async start({ api, connect }: Ready, account: string, hosted = false): Promise<Robot> {
     need(SDP_CALL_BIN, "build it first (cargo build -p tandem-client --example sdp_call), or name it in TANDEM_SDP_CALL");
-    const args = ["--api", api, "--connect", connect, "--account", account];
+    const args = ["--api", api, "--connect", connect, "--account", account, ...(hosted ? ["--hosted"] : [])];
     const robot = new Robot(spawn(SDP_CALL_BIN, args, { stdio: ["ignore", "pipe", "inherit"] }));
     await robot.says("ready");
     return robot;

@@ -137,6 +137,24 @@ fn every_changed_byte_and_every_cut_is_refused() {
 }
 
 #[test]
+fn what_is_over_8_kib_is_neither_sealed_nor_opened() {
+    let (mut caller, mut callee) = in_call();
+    let (al, bo) = (caller.party().clone(), callee.party().clone());
+    // Nothing of it can be packed.
+    let said = crate::random::<8_192>().unwrap();
+    assert_eq!(caller.seal(CALL, &bo, &said), Err(SealError::Malformed));
+    let mut blob = caller.seal(CALL, &bo, &said[..7_900]).unwrap();
+    blob.resize(8_193, 0);
+    assert_eq!(callee.open_blob(CALL, &al, &blob), Err(SealError::Malformed));
+    let to = device(&mut caller, &callee);
+    assert_eq!(caller.seal_offer(&to, &said).unwrap_err(), SealError::Malformed);
+    let (mut offer, _) = caller.seal_offer(&to, b"offer").unwrap();
+    offer.resize(8_193, 0);
+    let from = device(&mut callee, &caller);
+    assert_eq!(callee.open_offer(CALL, &from, &offer), Err(SealError::Malformed));
+}
+
+#[test]
 fn an_old_offer_opens_in_no_other_call() {
     let (mut caller, mut callee) = (keyring("al", "a"), keyring("bo", "b"));
     let (to, from) = (device(&mut caller, &callee), device(&mut callee, &caller));
