@@ -399,6 +399,7 @@ async fn a_device_that_nobody_vouches_for_does_not_ring_and_is_announced_once_it
     call.hang_up().await.unwrap();
     let pending = one.pending().await.unwrap();
     assert_eq!(pending.iter().map(|device| &device.party).collect::<Vec<_>>(), [two.party()]);
+    assert_eq!(pending[0].join_code(), two.join_code().unwrap());
     one.endorse(&pending[0]).await.unwrap();
     let mut trust = alice.trust();
     let call = alice.place(&one.party().account, Media::Audio).await.unwrap();

@@ -262,6 +262,16 @@ impl Device {
         Ok(self.inner.api.devices(account).await?.pending())
     }
 
+    /// What this device shows while it waits to be let in: 20 digits, to be compared with [`ListedDevice::join_code`] at the
+    /// account's first device.
+    ///
+    /// # Errors
+    /// None that a device which was started has.
+    pub fn join_code(&self) -> Result<String, Error> {
+        let keys = self.inner.book.sealer().keyring().public()?;
+        Ok(tandem_seal::join_code(self.party(), &keys.sign, &keys.agree))
+    }
+
     /// Vouches for another device of this account, as its first device. The person has compared what that one shows.
     ///
     /// # Errors

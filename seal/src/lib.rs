@@ -17,7 +17,7 @@ mod store;
 pub use keyring::{Keyring, KeyringError, Opening};
 pub use keys::{Prekey, PublicKeys, Registration};
 pub use list::{Checked, Custody, DeviceList, ListedDevice};
-pub use safety::safety_number;
+pub use safety::{join_code, safety_number};
 pub use store::{FileStore, MemoryStore, Store};
 
 /// Bytes of one sealed blob (docs/api.md).

@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use tandem_wire::party::{AccountId, DeviceId, Party};
 use tandem_wire::statement;
 
-use crate::SealError;
 use crate::keys::{Key, Prekey, PublicKeys, verify};
+use crate::{SealError, join_code};
 
 /// Who holds a device's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -86,6 +86,14 @@ pub struct ListedDevice {
     pub keys: PublicKeys,
     /// Who holds their secrets.
     pub custody: Custody,
+}
+
+impl ListedDevice {
+    /// 20 digits, for a person to compare with what the device itself shows before it is let in.
+    #[must_use]
+    pub fn join_code(&self) -> String {
+        join_code(&self.party, &self.keys.sign, &self.keys.agree)
+    }
 }
 
 /// A list that was believed.

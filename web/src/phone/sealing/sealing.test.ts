@@ -208,6 +208,8 @@ describe("a safety number", () => {
   it("is no join code, which is twenty digits of both keys", async () => {
     const name = { account: "alice", device: "dev_a" };
     expect(await joinCode(name, root(1), root(2))).toMatch(/^\d{20}$/);
+    // As tandem-seal has it.
+    expect(await joinCode({ account: "al", device: "dev_a" }, new Uint8Array(32).fill(1), new Uint8Array(32).fill(2))).toBe("80740221315347833646");
     expect(await joinCode(name, root(1), root(2))).not.toBe(await joinCode(name, root(1), root(3)));
   });
 });
