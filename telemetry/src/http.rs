@@ -8,6 +8,7 @@ pub mod admin;
 pub mod allow;
 mod connection;
 pub mod extract;
+mod framing;
 mod guard;
 mod place;
 mod problem;

@@ -138,9 +138,9 @@ async fn requests_that_could_be_read_in_two_ways_are_refused_and_the_connection_
     assert_eq!(before, world.store.snapshot().await, "none of them places a call");
 }
 
-/// S06: a length beside chunks. RFC 9112 section 6.1: who does not refuse it reads the chunks, and closes behind them.
+/// S06: a length beside chunks, alone and behind a request that is as it should be.
 #[tokio::test]
-async fn a_request_with_a_length_and_chunks_is_the_last_one_of_its_connection() {
+async fn a_length_beside_chunks_is_refused_and_nothing_behind_it_is_looked_at() {
     let (world, alice) = small_world().await;
     let token = &alice.token;
     let smuggled = format!("GET /v1/relays HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
@@ -152,10 +152,14 @@ async fn a_request_with_a_length_and_chunks_is_the_last_one_of_its_connection() 
                 "POST /v1/calls HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
                  content-type: application/json\r\n{lengths}\r\n"
             );
-            let mut stream = connected(&world).await;
-            let _ = stream.write_all(format!("{head}{body}{smuggled}").as_bytes()).await;
-            let bytes = String::from_utf8_lossy(&rest(&mut stream).await).into_owned();
-            assert!(bytes.matches("HTTP/1.1 ").count() <= 1 && !bytes.contains("\"items\""), "{bytes}");
+            for before in ["", &smuggled] {
+                let mut stream = connected(&world).await;
+                let _ = stream.write_all(format!("{before}{head}{body}{smuggled}").as_bytes()).await;
+                let bytes = String::from_utf8_lossy(&rest(&mut stream).await).into_owned();
+                let answers: Vec<&str> = bytes.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+                let expected: &[&str] = if before.is_empty() { &["400"] } else { &["200", "400"] };
+                assert!(answers == expected && bytes.contains("bad_framing"), "{bytes}");
+            }
         }
     }
 }

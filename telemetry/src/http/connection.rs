@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+use super::framing::{Ambiguous, Framing};
 use super::place::Place;
 use super::serve::Limits;
 use crate::limits;
@@ -46,8 +47,11 @@ pub(super) async fn serve(
     let Ok(version) = version else { return metric::HTTP_CLOSED.of(Closed::Slow.label()).add(1) };
     let Ok(http2) = version else { return };
     let pace = limits.read_bytes_per_second.map(Pace::new);
-    let io = TokioIo::new(Stalling { pace, first, taken: 0, stream, limit: limits.write_stall, stalled: None });
-    let service = TowerToHyperService::new(router.layer(Extension(place)));
+    let ambiguous = Ambiguous::default();
+    let framing = (!http2).then(|| Framing::new(limits.head_bytes, ambiguous.clone()));
+    let io =
+        TokioIo::new(Stalling { pace, framing, first, taken: 0, stream, limit: limits.write_stall, stalled: None });
+    let service = TowerToHyperService::new(router.layer(Extension(place)).layer(Extension(ambiguous)));
     let result = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -139,6 +143,8 @@ impl Pace {
 /// A stream that fails once its peer has taken no byte for too long, or has sent too many.
 struct Stalling {
     pace: Option<Pace>,
+    /// Of HTTP/1.1 only: there are no two lengths in HTTP/2.
+    framing: Option<Framing>,
     /// What was read already, to be read first.
     first: Vec<u8>,
     /// How much of that has been.
@@ -175,10 +181,16 @@ impl AsyncRead for Stalling {
                 metric::HTTP_CLOSED.of(Closed::Flood.label()).add(1);
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
+            if let Some(framing) = &mut this.framing {
+                framing.read(buffer.filled().get(before..).unwrap_or_default());
+            }
             return Poll::Ready(Ok(()));
         }
         let (some, rest) = waiting.split_at(waiting.len().min(buffer.remaining()));
         buffer.put_slice(some);
+        if let Some(framing) = &mut this.framing {
+            framing.read(some);
+        }
         this.taken += some.len();
         if rest.is_empty() {
             (this.first, this.taken) = (Vec::new(), 0);

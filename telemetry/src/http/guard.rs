@@ -14,6 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::Problem;
+use super::framing::Ambiguous;
 use super::serve::Limits;
 use crate::metric::{self, Status};
 
@@ -38,14 +39,12 @@ fn draw() -> String {
 pub(super) async fn guard(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let id = draw();
     let header = HeaderValue::from_str(&id);
+    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut response = REQUEST_ID
         .scope(id, async {
             if is_ambiguous(&request) {
                 let title = "The length of the body is said in more than one way";
-                let mut response = Problem::new(StatusCode::BAD_REQUEST, "bad_framing", title).into_response();
-                // Where the next request begins is anybody's guess.
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                return response;
+                return Problem::new(StatusCode::BAD_REQUEST, "bad_framing", title).into_response();
             }
             match whole(request, &limits).await {
                 Ok(request) => next.run(request).await,
@@ -55,6 +54,10 @@ pub(super) async fn guard(State(limits): State<Limits>, request: Request, next: 
         .await;
     if let Ok(header) = header {
         response.headers_mut().insert(HEADER, header);
+    }
+    if chunked {
+        // Who stands before us may see another end of it than we do: nothing is taken from behind it.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let status = match response.status().as_u16() {
         0..=299 => Status::Success,
@@ -74,7 +77,8 @@ fn is_ambiguous(request: &Request) -> bool {
     match (codings.next(), codings.next()) {
         (None, _) => false,
         (Some(coding), None) => {
-            headers.contains_key(header::CONTENT_LENGTH) || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+            request.extensions().get::<Ambiguous>().is_some_and(Ambiguous::is)
+                || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
         }
         (Some(_), Some(_)) => true,
     }
