@@ -10,6 +10,7 @@ pub mod call;
 pub mod limits;
 pub mod mailbox;
 pub mod residency;
+pub mod steering;
 pub mod switch;
 pub mod topology;
 pub mod turn;

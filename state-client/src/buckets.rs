@@ -21,8 +21,12 @@ impl Kinds {
     pub const NOTES: Self = Self(8);
     /// Removed devices.
     pub const REMOVALS: Self = Self(16);
-    /// All of them.
+    /// All of these: everything that is in a bucket.
     pub const ALL: Self = Self(31);
+    /// The relays of the PoP and the table of buckets. They are in no bucket, and wanted only by who says so.
+    pub const FLEET: Self = Self(32);
+    /// What this version knows.
+    const KNOWN: u8 = Self::ALL.0 | Self::FLEET.0;
 
     /// These and those.
     #[must_use]
@@ -39,18 +43,19 @@ impl Kinds {
             Key::Blob(..) => Self::BLOBS,
             Key::Removal(..) => Self::REMOVALS,
             Key::Pair(..) => Self(0),
+            Key::Relay(..) | Key::Table(_) => Self::FLEET,
         }
     }
 
     /// For the wire: what is left out, so that nothing said is everything wanted.
     pub(crate) const fn left_out(self) -> u32 {
-        (Self::ALL.0 & !self.0) as u32
+        (Self::KNOWN & !self.0) as u32
     }
 
     /// From the wire; `None`: leaves out what this version does not know.
     pub(crate) fn without(left_out: u32) -> Option<Self> {
-        let bits = u8::try_from(left_out).ok().filter(|bits| bits & !Self::ALL.0 == 0)?;
-        Some(Self(Self::ALL.0 & !bits))
+        let bits = u8::try_from(left_out).ok().filter(|bits| bits & !Self::KNOWN == 0)?;
+        Some(Self(Self::KNOWN & !bits))
     }
 }
 
@@ -90,6 +95,12 @@ impl BucketSet {
         set
     }
 
+    /// No bucket, but the relays of the PoP and the table of buckets.
+    #[must_use]
+    pub fn fleet() -> Self {
+        Self::none().only(Kinds::FLEET)
+    }
+
     /// These ranges, ends included; a range that ends before it starts is empty.
     #[must_use]
     pub fn of_ranges(ranges: impl IntoIterator<Item = (u16, u16)>) -> Self {
@@ -112,7 +123,7 @@ impl BucketSet {
     #[must_use]
     pub fn has(&self, key: Key) -> bool {
         let wanted = self.kinds.0 & Kinds::of(key).0 != 0;
-        wanted && key.bucket().is_some_and(|bucket| self.contains(bucket))
+        wanted && key.bucket().is_none_or(|bucket| self.contains(bucket))
     }
 
     /// Puts a bucket in.
@@ -157,7 +168,7 @@ mod tests {
 
     #[test]
     fn only_the_wanted_kinds_of_records_are_meant() {
-        use tandem_wire::id::{CallId, LegId, PopId};
+        use tandem_wire::id::{CallId, LegId, PopId, RelayId};
         use tandem_wire::party::DeviceKey;
         let (call, device) = (CallId::new(PopId(1), BucketId(0), 7), DeviceKey::from_bits(7));
         let keys = [
@@ -166,14 +177,17 @@ mod tests {
             (Key::Blob(call, device, 0), Kinds::NOTES),
             (Key::Blob(call, device, 1), Kinds::BLOBS),
             (Key::Removal(PopId(1), device), Kinds::REMOVALS),
+            (Key::Relay(PopId(1), RelayId(1)), Kinds::FLEET),
+            (Key::Table(PopId(1)), Kinds::FLEET),
         ];
         for (key, kind) in keys {
-            assert!(BucketSet::all().has(key) && !BucketSet::none().has(key));
-            assert!(BucketSet::all().only(kind).has(key), "{key}");
+            let fleet = kind == Kinds::FLEET;
+            assert!(BucketSet::all().has(key) != fleet && BucketSet::fleet().has(key) == fleet, "{key}");
+            assert!(BucketSet::all().only(kind).has(key) && !BucketSet::none().has(key), "{key}");
             let others = Kinds::without(u32::from(kind.0)).unwrap();
             assert!(!BucketSet::all().only(others).has(key), "{key}");
             assert_eq!(Kinds::without(others.left_out()), Some(others));
         }
-        assert_eq!((Kinds::ALL.left_out(), Kinds::without(32), Kinds::without(256)), (0, None, None));
+        assert_eq!((Kinds::ALL.left_out(), Kinds::without(64), Kinds::without(256)), (32, None, None));
     }
 }

@@ -96,6 +96,7 @@ checks! {
     a_command_happens_all_or_not_at_all,
     what_was_removed_can_be_created_again,
     a_load_sees_what_was_committed_and_only_its_call,
+    the_fleet_is_listed_and_followed_by_who_asks_for_it,
     a_restore_has_exactly_its_buckets,
     one_record_is_read_whatever_it_is_of,
     a_pair_is_neither_listed_nor_followed,
@@ -275,6 +276,25 @@ async fn a_pair_is_neither_listed_nor_followed(store: &Subject) {
     commit(store, vec![put(Key::Call(call), Revision::ZERO, b"v")]).await.unwrap();
     assert_eq!(next(&mut watch).await.unwrap().key, Key::Call(call));
     assert!(!values(&store.restore(&BucketSet::all()).await.unwrap()).contains_key(&pair(call)));
+}
+
+async fn the_fleet_is_listed_and_followed_by_who_asks_for_it(store: &Subject) {
+    let keys = [Key::Relay(POP, RelayId(0)), Key::Relay(POP, RelayId(u16::MAX)), Key::Table(POP)];
+    let call = new_call();
+    let after = store.restore(&BucketSet::none()).await.unwrap().revision;
+    let mut fleet = store.watch(&BucketSet::fleet(), after).await.unwrap();
+    let mut calls = store.watch(&BucketSet::all(), after).await.unwrap();
+    commit(store, vec![put(Key::Call(call), Revision::ZERO, b"v")]).await.unwrap();
+    let revision = commit(store, keys.map(|key| put(key, Revision::ZERO, b"v")).to_vec()).await.unwrap();
+    for key in keys {
+        assert_eq!(next(&mut fleet).await.unwrap().key, key);
+    }
+    assert_eq!(values(&store.restore(&BucketSet::fleet()).await.unwrap()), keys.map(|key| (key, b"v".to_vec())).into());
+    assert!(store.restore(&BucketSet::all()).await.unwrap().entries.iter().all(|entry| entry.key.bucket().is_some()));
+    commit(store, keys.map(|key| delete(key, revision)).to_vec()).await.unwrap();
+    commit(store, vec![put(Key::Attachment(call, leg(1)), Revision::ZERO, b"v")]).await.unwrap();
+    assert_eq!(next(&mut calls).await.unwrap().key, Key::Call(call));
+    assert_eq!(next(&mut calls).await.unwrap().key, Key::Attachment(call, leg(1)), "and of the fleet nothing");
 }
 
 async fn a_restore_has_exactly_its_buckets(store: &Subject) {

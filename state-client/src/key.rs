@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tandem_wire::id::{BucketId, CallId, LegId, PopId};
+use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId};
 use tandem_wire::party::{AccountKey, DeviceKey, PairKey};
 
 /// What every path starts with.
@@ -25,6 +25,10 @@ pub enum Key {
     Removal(PopId, DeviceKey),
     /// The record of the call that two accounts have with each other.
     Pair(PopId, PairKey),
+    /// A relay's entry in the list of the PoP's relays.
+    Relay(PopId, RelayId),
+    /// The table of buckets: which relays share them out.
+    Table(PopId),
 }
 
 /// A text that is no key.
@@ -38,7 +42,7 @@ impl Key {
     pub const fn call(self) -> Option<CallId> {
         match self {
             Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => Some(call),
-            Self::Removal(..) | Self::Pair(..) => None,
+            Self::Removal(..) | Self::Pair(..) | Self::Relay(..) | Self::Table(_) => None,
         }
     }
 
@@ -47,23 +51,24 @@ impl Key {
     pub const fn pop(self) -> PopId {
         match self {
             Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => call.pop(),
-            Self::Removal(pop, _) | Self::Pair(pop, _) => pop,
+            Self::Removal(pop, _) | Self::Pair(pop, _) | Self::Relay(pop, _) | Self::Table(pop) => pop,
         }
     }
 
-    /// The bucket that it lives in, and is listed and followed with. A pair is neither: it is only ever asked for.
+    /// The bucket that it lives in, and is listed and followed with. A pair is neither: it is only ever asked for. What
+    /// the fleet is made of is in none.
     #[must_use]
     pub const fn bucket(self) -> Option<BucketId> {
         match self {
             Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => Some(call.bucket()),
             Self::Removal(_, device) => Some(device.bucket()),
-            Self::Pair(..) => None,
+            Self::Pair(..) | Self::Relay(..) | Self::Table(_) => None,
         }
     }
 }
 
 /// The path: `tandem/v1/<pop>/b/<bucket>/<call>`, `…/leg/<n>` or `…/to/<device>/<seq>`; `…/b/<bucket>/gone/<device>`;
-/// `tandem/v1/<pop>/pair/<account>/<account>`.
+/// `tandem/v1/<pop>/pair/<account>/<account>`; `tandem/v1/<pop>/relay/<id>`; `tandem/v1/<pop>/table`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{ROOT}{:04x}/", self.pop().0)?;
@@ -76,6 +81,8 @@ impl fmt::Display for Key {
             Self::Blob(call, device, seq) => write!(f, "{call}/to/{device}/{seq}"),
             Self::Removal(_, device) => write!(f, "gone/{device}"),
             Self::Pair(_, pair) => write!(f, "pair/{:032x}/{:032x}", pair.low.bits(), pair.high.bits()),
+            Self::Relay(_, relay) => write!(f, "relay/{}", relay.0),
+            Self::Table(_) => f.write_str("table"),
         }
     }
 }
@@ -102,6 +109,8 @@ impl FromStr for Key {
                 Self::Attachment(call(id)?, leg)
             }
             [_, "b", _, id, "to", of, seq] => Self::Blob(call(id)?, device(of)?, seq.parse().map_err(|_| KeyError)?),
+            [digits, "relay", relay] => Self::Relay(pop(digits)?, RelayId(relay.parse().map_err(|_| KeyError)?)),
+            [digits, "table"] => Self::Table(pop(digits)?),
             [digits, "pair", low, high] => {
                 let (low, high) = (account(low).ok_or(KeyError)?, account(high).ok_or(KeyError)?);
                 if low > high {
@@ -143,6 +152,8 @@ mod tests {
         assert_eq!(Key::Removal(PopId(1), device()).to_string(), format!("tandem/v1/0001/b/beef/gone/{to}"));
         let (low, high) = ("0".repeat(31) + "1", "0".repeat(30) + "ff");
         assert_eq!(Key::Pair(PopId(1), pair()).to_string(), format!("tandem/v1/0001/pair/{low}/{high}"));
+        assert_eq!(Key::Relay(PopId(1), RelayId(12)).to_string(), "tandem/v1/0001/relay/12");
+        assert_eq!(Key::Table(PopId(0xa)).to_string(), "tandem/v1/000a/table");
     }
 
     #[test]
@@ -154,6 +165,8 @@ mod tests {
             Key::Blob(call(), device(), u16::MAX),
             Key::Removal(PopId(1), device()),
             Key::Pair(PopId(1), pair()),
+            Key::Relay(PopId(1), RelayId(u16::MAX)),
+            Key::Table(PopId(u16::MAX)),
         ];
         for key in keys {
             assert_eq!(key.to_string().parse(), Ok(key));
@@ -174,6 +187,11 @@ mod tests {
             removal.replace("/b/beef/", "/b/beee/"),
             removal.replace("/0001/", "/+001/"),
             couple.replace("ff", "00"),
+            "tandem/v1/0001/relay/01".to_owned(),
+            "tandem/v1/0001/relay/65536".to_owned(),
+            "tandem/v1/0001/relay/".to_owned(),
+            "tandem/v1/001/table".to_owned(),
+            "tandem/v1/0001/table/".to_owned(),
             couple.replace("pair", "pairs"),
             format!("{couple}/x"),
             String::new(),

@@ -9,7 +9,7 @@ use tandem_core::topology::{Call, Transport};
 use tandem_state_client::{
     AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Key, Listing, Revision, StoreError,
 };
-use tandem_wire::id::{BucketId, CallId, LegId, PopId};
+use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId};
 use tandem_wire::party::DeviceKey;
 use tandem_wire::redact::ClientAddr;
 
@@ -144,6 +144,9 @@ impl Cache {
             let removals = self.records.range(Key::Removal(self.pop, first)..=Key::Removal(self.pop, last));
             entries.extend(removals.map(|(key, stored)| stored.entry(*key)));
         }
+        let [first, last] = [0, u16::MAX].map(|relay| Key::Relay(self.pop, RelayId(relay)));
+        let fleet = self.records.range(first..=last).chain(self.records.get_key_value(&Key::Table(self.pop)));
+        entries.extend(fleet.map(|(key, stored)| stored.entry(*key)));
         entries.retain(|entry| buckets.has(entry.key));
         Listing { revision: self.revision, entries }
     }

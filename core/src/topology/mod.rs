@@ -1,4 +1,4 @@
-//! The records of a call, and the only place where a change of them is allowed or refused.
+//! The records of a call, and the only place where a change of them is allowed or refused; and the records of the fleet.
 //!
 //! Decides which commands a call record and an attachment record accept, and how both are written down. Leaves storing
 //! them, with the revision each change was based on, to the state client; leaves timers to `call`, which reads
@@ -11,11 +11,13 @@ mod attachment;
 mod blob;
 mod call;
 mod command;
+mod fleet;
 
 pub use attachment::{Allocation, Attachment, AttachmentCommand, ChannelBinding, ChannelNumber, Transport};
 pub use blob::{Blob, BlobKind, Removal};
 pub use call::{Call, CallKind, EndReason, Ended, Leg, Media, Phase, Ring, Rung, RungState};
 pub use command::{CallCommand, Placed, Rejection, Timer};
+pub use fleet::{Incarnation, Member, Row, Standing, Table, Wish};
 
 use serde::Deserialize;
 
