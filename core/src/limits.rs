@@ -21,6 +21,13 @@ pub const ENDED_BLOB_LIFE: Span = Span::from_secs(60);
 pub const ENDED_CALL_LIFE: Span = Span::from_secs(600);
 /// How soon a call's timer that ran out is tried again, while the store is away.
 pub const TIMER_RETRY: Span = Span::from_secs(1);
+/// How long the entries of a fleet must have been the same before a new table is written: relays that come or go together,
+/// as a rack does, cost one table.
+pub const FLEET_STABLE: Span = Span::from_secs(1);
+/// How often a relay writes its entry again.
+pub const MEMBER_BEAT: Span = Span::from_secs(5);
+/// An entry that has not changed for so long is of a relay that is gone: two beats may be lost, and a third be late.
+pub const MEMBER_SILENT: Span = Span::from_secs(15);
 /// How long a relay remembers that a call has ended, so that latecomers are told without a look at the store.
 pub const ENDED_IN_RELAY: Span = Span::from_secs(60);
 /// How long a missed-call note waits for its device (protocol.md, "State").
