@@ -1,9 +1,10 @@
 //! `tandem state-server`: joins config, file and service.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use tandem_state_client::grpc;
-use tandem_state_server::StateServer;
+use tandem_state_client::{Store, grpc};
+use tandem_state_server::{StateServer, fleet};
 use tandem_telemetry::http::Networks;
 use tandem_wire::id::PopId;
 use tokio::net::TcpListener;
@@ -35,6 +36,7 @@ impl Role for StateServerConfig {
         let address = listener.local_addr().map_err(|error| format!("listen: cannot be bound: {error}"))?;
         process.metrics.attach(server.source());
         process.ready("listen", address);
+        let fleet = fleet::keep(Arc::clone(&server) as Arc<dyn Store>, pop, tandem_net::clock::now);
         let until = process.shutdown.clone();
         let serving = grpc::serve(listener, server, self.secret.get(), async move { until.requested().await });
         let late = async {
@@ -45,6 +47,7 @@ impl Role for StateServerConfig {
         tokio::select! {
             served = serving => served.map_err(|error| format!("listen: {error}")),
             () = late => Ok(()),
+            () = fleet => Err("the fleet is no longer kept".to_owned()),
         }
     }
 }
