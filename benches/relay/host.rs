@@ -45,7 +45,7 @@ pub(crate) fn child(mut arguments: impl Iterator<Item = String>) -> Result<(), F
         let nanos = calls::create(&store, 0..count).await?;
         println!("{}", count as f64 * 1e9 / nanos as f64);
         let config = Config {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            entrance: tandem_relay::Entrance::Clients((Ipv4Addr::LOCALHOST, 0).into()),
             pop: POP,
             relay: RelayId(1),
             realm: "tndm".to_owned(),

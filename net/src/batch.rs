@@ -4,6 +4,7 @@
 //! sending names the slot, and copies nothing.
 
 use std::io;
+use std::net::SocketAddr;
 
 use tandem_core::limits::{HEADROOM, TAILROOM};
 use tandem_core::switch::{Egress, Slot};
@@ -40,6 +41,19 @@ pub struct Counters {
     pub copies_over_cap: Total,
     /// Receiving failed for a reason other than that nothing was there.
     pub receive_errors: Total,
+}
+
+/// Where a datagram may go.
+pub trait Destination {
+    /// Its address.
+    fn address(&self) -> SocketAddr;
+}
+
+/// An attached leg, or the source of a request.
+impl Destination for Egress {
+    fn address(&self) -> SocketAddr {
+        self.client().socket_addr()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -115,7 +129,7 @@ impl Batch {
     }
 
     /// Shows each received datagram to `decide`, which may rewrite it and say where it goes.
-    pub fn for_each(&mut self, mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<Egress>) {
+    pub fn for_each<D: Destination>(&mut self, mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<D>) {
         let all = self.slots.iter_mut().zip(self.addresses.iter()).zip(self.received.iter()).take(self.count);
         for (index, ((buffer, address), received)) in all.enumerate() {
             if received.cut {
@@ -126,22 +140,24 @@ impl Batch {
             let mut slot = Slot { buffer, start: HEADROOM, len: received.len };
             if let Some(to) = decide(ClientAddr::new(source), &mut slot) {
                 let (start, len) = (slot.start, slot.len);
-                let address = RawAddr::new(to.client().socket_addr(), self.v6_socket);
+                let address = RawAddr::new(to.address(), self.v6_socket);
                 self.queue.push(Queued { bytes: Bytes::Slot(index), start, len, address });
             }
         }
     }
 
-    /// Queues bytes that are in no slot: an answer, or a packet that was held.
-    pub fn push(&mut self, to: Egress, bytes: &[u8]) {
-        if self.copies.len() + bytes.len() > COPIES_MAX {
+    /// Queues bytes that are in no slot: an answer, or a packet that was held, with `head` before it.
+    pub fn push(&mut self, to: impl Destination, head: &[u8], bytes: &[u8]) {
+        let len = head.len() + bytes.len();
+        if self.copies.len() + len > COPIES_MAX {
             self.counters.copies_over_cap += 1;
             return;
         }
         let start = self.copies.len();
+        self.copies.extend_from_slice(head);
         self.copies.extend_from_slice(bytes);
-        let address = RawAddr::new(to.client().socket_addr(), self.v6_socket);
-        self.queue.push(Queued { bytes: Bytes::Copy, start, len: bytes.len(), address });
+        let address = RawAddr::new(to.address(), self.v6_socket);
+        self.queue.push(Queued { bytes: Bytes::Copy, start, len, address });
     }
 
     /// Sends what is queued, without blocking. A datagram that cannot be sent is dropped and counted; the rest goes.
@@ -184,7 +200,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::UdpSocket;
     use std::time::Duration;
 
     use tandem_core::switch::Source;
@@ -300,7 +316,7 @@ mod tests {
         let live = peer("127.0.0.1:0");
         for _ in 0..10 {
             // Each draws an ICMP port-unreachable.
-            batch.push(back(gone), b"x");
+            batch.push(back(gone), b"", b"x");
             batch.flush(&socket);
         }
         live.send_to(b"still there?", socket.local_addr()).unwrap();
@@ -333,7 +349,7 @@ mod tests {
         let peer = peer("127.0.0.1:0");
         let to = back(ClientAddr::new(peer.local_addr().unwrap()));
         for _ in 0..(COPIES_MAX / 64 + 5) {
-            batch.push(to, &[0; 64]);
+            batch.push(to, &[0; 4], &[0; 60]);
         }
         batch.flush(&socket);
         assert_eq!(batch.counters.copies_over_cap, 5);

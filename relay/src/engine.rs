@@ -8,82 +8,17 @@ use std::collections::VecDeque;
 use tandem_core::limits::{self, ANSWER_LEN_MAX, HEADROOM, TAILROOM};
 use tandem_core::residency::{self, Residency};
 use tandem_core::switch::{self, Egress, Newness, Slot, Source, Switch, Verdict};
-use tandem_core::topology::{Attachment, AttachmentCommand, Refusal};
+use tandem_core::topology::{AttachmentCommand, Refusal};
 use tandem_core::turn::{Answer, Ask, Decision, Gate, Problem, Proven};
-use tandem_wire::id::{CallId, LegId, RelayId, Revision, VirtualAddr};
+use tandem_wire::id::{BucketId, CallId, LegId, RelayId, VirtualAddr};
 use tandem_wire::units::{Mono, Now, Span};
 
-/// What is held while a call is loading.
-#[derive(Debug, Clone)]
-pub struct Held(HeldKind);
+use crate::duty::{Duty, Hint, Stance};
 
-#[derive(Debug, Clone)]
-enum HeldKind {
-    Request {
-        proven: Proven,
-        source: Source,
-        /// The store was asked for this very request: what its record does not say is not so.
-        asked: bool,
-    },
-    Packet {
-        source: Source,
-        bytes: Box<[u8]>,
-    },
-}
+mod message;
 
-/// An answer that waits until what it says is durable.
-#[derive(Debug, Clone)]
-pub struct Pending {
-    proven: Proven,
-    source: Source,
-    promise: Promise,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Promise {
-    Allocation { lifetime: Span },
-    Channel,
-}
-
-/// What the store says. Only the variants that speak of the store are meant; the engine makes the others itself.
-pub type StoreEvent = residency::Input<Held, Pending>;
-
-/// What the engine wants done.
-#[derive(Debug, PartialEq)]
-pub enum Output {
-    /// Send this answer.
-    Answer {
-        /// To whom.
-        to: Egress,
-        /// Its bytes are the first `len` of these.
-        bytes: [u8; ANSWER_LEN_MAX],
-        /// How long it is.
-        len: usize,
-    },
-    /// Send this packet, which was held.
-    Packet {
-        /// To whom.
-        to: Egress,
-        /// Its bytes.
-        bytes: Vec<u8>,
-    },
-    /// Ask the store for this call.
-    Load {
-        /// The call.
-        call: CallId,
-    },
-    /// Write this record, if the stored one still has that revision.
-    Write {
-        /// The call.
-        call: CallId,
-        /// The leg.
-        leg: LegId,
-        /// The record.
-        attachment: Attachment,
-        /// What it is based on.
-        based_on: Revision,
-    },
-}
+pub use message::{Held, Output, Pending, Sent, StoreEvent};
+use message::{HeldKind, Promise};
 
 /// A relay without its socket.
 ///
@@ -94,14 +29,40 @@ pub struct Engine {
     gate: Gate,
     switch: Switch,
     residency: Residency<Held, Pending>,
+    duty: Duty,
+    /// It stood still for too long to know what others have done meanwhile: it answers nothing.
+    fenced: bool,
     outputs: VecDeque<Output>,
 }
 
 impl Engine {
-    /// A relay that holds nothing yet; `seed` keys its tables and should be random.
+    /// A relay that holds nothing yet; `seed` keys its tables and should be random. Every call is its own.
     #[must_use]
     pub fn new(relay: RelayId, gate: Gate, seed: u64) -> Self {
-        Self { gate, switch: Switch::new(seed), residency: Residency::new(relay, seed), outputs: VecDeque::new() }
+        let (switch, residency) = (Switch::new(seed), Residency::new(relay, seed));
+        Self { gate, switch, residency, duty: Duty::All, fenced: false, outputs: VecDeque::new() }
+    }
+
+    /// The same, as one of a fleet: which calls are its own, its table says.
+    #[must_use]
+    pub fn of_fleet(relay: RelayId, gate: Gate, seed: u64) -> Self {
+        Self { duty: Duty::part(), ..Self::new(relay, gate, seed) }
+    }
+
+    /// What it has to do, to be changed by a new table.
+    pub const fn duty(&mut self) -> &mut Duty {
+        &mut self.duty
+    }
+
+    /// While it is fenced, media goes on between legs that it knows, and no request is answered.
+    pub const fn fence(&mut self, fenced: bool) {
+        self.fenced = fenced;
+    }
+
+    /// Whether it is fenced.
+    #[must_use]
+    pub const fn fenced(&self) -> bool {
+        self.fenced
     }
 
     /// Whether the records of this relay's calls are still being listed.
@@ -128,44 +89,63 @@ impl Engine {
         &self.residency
     }
 
-    /// Decides about one datagram. What it gives back is to be sent from the slot, as the slot is now.
+    /// Decides about one datagram that came straight from its client. What it gives back is to be sent from the slot, as
+    /// the slot is now.
     pub fn datagram(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Option<Egress> {
+        let hint = Hint { bucket: BucketId(0), acting: true, epoch: 0, hops: 0 };
+        match self.tunneled(now, source, hint, slot) {
+            Sent::To(egress) => Some(egress),
+            Sent::Nothing | Sent::PassOn(_) => None,
+        }
+    }
+
+    /// Decides about one datagram that came through a load balancer, which said `hint` of it.
+    pub fn tunneled(&mut self, now: Now, source: Source, hint: Hint, slot: &mut Slot<'_>) -> Sent {
         match self.switch.datagram(source, slot) {
-            Verdict::Forward(to) => Some(to.into()),
-            Verdict::Drop => None,
-            Verdict::Request => self.request(now, source, slot),
+            Verdict::Forward(to) => Sent::To(to.into()),
+            Verdict::Drop => Sent::Nothing,
+            Verdict::Request => self.request(now, source, hint, slot),
             Verdict::UnknownSource => {
+                if let Stance::PassOn(peer) = self.duty.stance(hint.bucket, hint) {
+                    return Sent::PassOn(peer);
+                }
                 if self.residency.restoring() {
                     let held = Held::packet(source, slot);
                     self.tell(now, residency::Input::Stray { held });
                 }
-                None
+                Sent::Nothing
             }
             Verdict::UnknownChannel(owner) => {
                 if self.residency.doubts(now, owner.call) {
                     let held = Held::packet(source, slot);
                     self.tell(now, residency::Input::Doubt { call: owner.call, held });
                 }
-                None
+                Sent::Nothing
             }
         }
     }
 
-    fn request(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Option<Egress> {
+    fn request(&mut self, now: Now, source: Source, hint: Hint, slot: &mut Slot<'_>) -> Sent {
         let mut answer = [0; ANSWER_LEN_MAX];
         match self.gate.decide(now, source.client, slot.datagram(), &mut answer) {
-            Decision::Silence(_) => None,
+            Decision::Silence(_) => Sent::Nothing,
             Decision::Answer(len) => {
                 // In the slot that the request came in: a flood of requests costs no memory.
-                slot.buffer.get_mut(slot.start..slot.start + len)?.copy_from_slice(answer.get(..len)?);
+                let room = slot.buffer.get_mut(slot.start..slot.start + len);
+                let Some((room, answer)) = room.zip(answer.get(..len)) else { return Sent::Nothing };
+                room.copy_from_slice(answer);
                 slot.len = len;
-                Some(source.reply())
+                Sent::To(source.reply())
             }
-            Decision::Proven(proven) => {
-                let held = Held(HeldKind::Request { proven, source, asked: false });
-                self.tell(now, residency::Input::Ask { call: proven.ticket.call, held });
-                None
-            }
+            Decision::Proven(_) if self.fenced => Sent::Nothing,
+            Decision::Proven(proven) => match self.duty.stance(proven.ticket.call.bucket(), hint) {
+                Stance::PassOn(peer) => Sent::PassOn(peer),
+                Stance::Serve { speaks } => {
+                    let held = Held(HeldKind::Request { proven, source, speaks, asked: false });
+                    self.tell(now, residency::Input::Ask { call: proven.ticket.call, held });
+                    Sent::Nothing
+                }
+            },
         }
     }
 
@@ -209,6 +189,11 @@ impl Engine {
             } else if let Some(output) = self.switch.poll() {
                 // Evicted or expired: its record is to say so too. Nobody waits for it.
                 let (switch::Output::Evicted { owner, source } | switch::Output::Expired { owner, source }) = output;
+                if !self.duty.tends(owner.call.bucket()) {
+                    // Its refreshes go to another relay: only that one knows how long it lives.
+                    let _ = self.switch.handle(now, switch::Input::Refresh { source, lifetime: limits::LIFETIME_MAX });
+                    continue;
+                }
                 let command = AttachmentCommand::Detach { transport: source.transport, client: source.client };
                 let detached = self.command(now, owner.call, owner.leg, command, None);
                 if detached.is_err() && matches!(output, switch::Output::Expired { .. }) {
@@ -228,18 +213,18 @@ impl Engine {
             From::Write { call, leg, attachment, based_on } => {
                 self.outputs.push_back(Output::Write { call, leg, attachment, based_on });
             }
-            From::Serve { call, held: Held(HeldKind::Request { proven, source, asked }) } => {
+            From::Serve { call, held: Held(HeldKind::Request { proven, source, speaks, asked }) } => {
                 if !asked && self.residency.knows_nothing_of(call, proven.ticket.leg) {
                     // Its ticket was given with a record that is newer than ours.
-                    let held = Held(HeldKind::Request { proven, source, asked: true });
+                    let held = Held(HeldKind::Request { proven, source, speaks, asked: true });
                     let _ = self.residency.handle(now, residency::Input::Unheard { call, held });
                 } else {
-                    self.serve(now, call, proven, source);
+                    self.serve(now, call, proven, source, speaks);
                 }
             }
-            From::Refuse { held: Held(HeldKind::Request { proven, source, .. }) } => {
+            From::Refuse { held: Held(HeldKind::Request { proven, source, speaks, .. }) } => {
                 let code = if matches!(proven.ask, Ok(Ask::Allocate { .. })) { 403 } else { 437 };
-                self.answer(&proven, source, Answer::Refused(Problem::new(code)));
+                self.refuse(&proven, source, speaks, Problem::new(code));
             }
             From::Retry { held: Held(HeldKind::Packet { source, bytes }) } => self.retry(source, &bytes),
             // A packet is neither served nor refused, and a request is not looked at twice.
@@ -259,10 +244,10 @@ impl Engine {
     }
 
     /// Answers a request whose call is current.
-    fn serve(&mut self, now: Now, call: CallId, proven: Proven, source: Source) {
+    fn serve(&mut self, now: Now, call: CallId, proven: Proven, source: Source, speaks: bool) {
         let leg = proven.ticket.leg;
         if self.residency.admits(call, leg).is_err() {
-            return self.answer(&proven, source, Answer::Refused(Problem::new(403)));
+            return self.refuse(&proven, source, speaks, Problem::new(403));
         }
         let answer = match proven.ask {
             Err(problem) => Err(problem),
@@ -287,7 +272,14 @@ impl Engine {
         match answer {
             Ok(Some(answer)) => self.answer(&proven, source, answer),
             Ok(None) => {}
-            Err(problem) => self.answer(&proven, source, Answer::Refused(problem)),
+            Err(problem) => self.refuse(&proven, source, speaks, problem),
+        }
+    }
+
+    /// An error ends what a client has: only who owns its bucket gives one.
+    fn refuse(&mut self, proven: &Proven, source: Source, speaks: bool, problem: Problem) {
+        if speaks {
+            self.answer(proven, source, Answer::Refused(problem));
         }
     }
 
@@ -349,9 +341,11 @@ impl Engine {
 
     fn answer(&mut self, proven: &Proven, source: Source, answer: Answer) {
         let mut bytes = [0; ANSWER_LEN_MAX];
+        let lives = !matches!(answer, Answer::Refused(_) | Answer::Refreshed { lifetime: Span::ZERO });
+        let proves = lives.then(|| proven.ticket.call.bucket());
         // The buffer is as long as the longest answer, by its limit.
         if let Ok(len) = proven.answer(source.client, answer, &mut bytes) {
-            self.outputs.push_back(Output::Answer { to: source.reply(), bytes, len });
+            self.outputs.push_back(Output::Answer { to: source.reply(), bytes, len, proves });
         }
     }
 

@@ -4,10 +4,13 @@
 //! nothing on disk.
 
 mod control;
+pub mod duty;
 pub mod engine;
 pub mod limits;
+mod member;
 mod metrics;
 mod thread;
+mod tunnel;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,17 +25,31 @@ use tandem_telemetry::metric::relay::PACKET_THREAD;
 use tandem_telemetry::registry::{CounterSet, Source};
 use tandem_wire::id::{PopId, RelayId};
 use tandem_wire::redact::Secret;
+use tandem_wire::tunnel::Cookie;
 use tokio::sync::{mpsc, watch};
 
 use control::Control;
 use engine::Engine;
-use thread::{PacketThread, Shared};
+use member::{MemberTask, State};
+use thread::{Fleet, PacketThread, Shared};
+use tunnel::Tunnel;
+
+/// How packets come to a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// Straight from clients: TURN on this UDP address. A wildcard answers from whatever address the system routes by: name
+    /// one.
+    Clients(SocketAddr),
+    /// Through load balancers, on this UDP address of the fleet's own network. The address is what others send to: no
+    /// wildcard.
+    Tunnel(SocketAddr),
+}
 
 /// What a relay must be told.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The UDP address to serve TURN on. A wildcard answers from whatever address the system routes by: name one.
-    pub listen: SocketAddr,
+    /// How packets come to it.
+    pub entrance: Entrance,
     /// The PoP whose calls it serves.
     pub pop: PopId,
     /// Which relay of the PoP it is.
@@ -82,6 +99,8 @@ pub struct Relay {
     shared: Arc<Shared>,
     control_counters: Arc<control::Counters>,
     serving: watch::Receiver<bool>,
+    /// Of a relay in a fleet: what became of its membership, and the wish to end it.
+    member: Option<(watch::Receiver<State>, watch::Sender<bool>)>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -93,19 +112,53 @@ impl Relay {
     pub fn start(config: &Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let seed = getrandom::u64().map_err(|error| StartError::System(io::Error::other(error)))?;
         let gate = config.gate(seed)?;
-        let socket = Socket::bind(config.listen).map_err(StartError::Bind)?;
+        let (Entrance::Clients(listen) | Entrance::Tunnel(listen)) = config.entrance;
+        let socket = Socket::bind(listen).map_err(StartError::Bind)?;
         let waker = Waker::new().map_err(StartError::System)?;
         let local = socket.local_addr();
         let (event_sender, events) = mpsc::channel(limits::EVENTS);
         let (requests, request_receiver) = mpsc::channel(limits::REQUESTS);
         let (serving_sender, serving) = watch::channel(false);
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), published: CounterSet::new(&PACKET_THREAD) });
+        let (engine, fleet, member) = match config.entrance {
+            Entrance::Clients(_) => (Engine::new(config.relay, gate, seed), None, None),
+            Entrance::Tunnel(_) => {
+                let bits = getrandom::u64().map_err(|error| StartError::System(io::Error::other(error)))?;
+                let cookie = Cookie::from_bits(bits);
+                let (given_sender, given) = watch::channel(None);
+                let (fenced_sender, fenced) = mpsc::channel(limits::FENCES_WAITING);
+                let (leave_sender, leave) = watch::channel(false);
+                let (state_sender, state) = watch::channel(State::Member);
+                let task = MemberTask {
+                    store: Arc::clone(&store),
+                    pop: config.pop,
+                    relay: config.relay,
+                    cookie,
+                    tunnel: local,
+                    given: given_sender,
+                    waker: waker.clone(),
+                    fenced,
+                    leave,
+                    state: state_sender,
+                };
+                let mut serving = serving.clone();
+                tokio::spawn(async move {
+                    // Others send packets to a member: it is one when it has its calls.
+                    if serving.wait_for(|serving| *serving).await.is_ok() {
+                        task.run().await;
+                    }
+                });
+                let fleet = Fleet { tunnel: Tunnel::new(cookie), given, fenced: fenced_sender, since: None };
+                (Engine::of_fleet(config.relay, gate, seed), Some(fleet), Some((state, leave_sender)))
+            }
+        };
         let packets = PacketThread {
             socket,
             waker: waker.clone(),
-            engine: Engine::new(config.relay, gate, seed),
+            engine,
             events,
             requests,
+            fleet,
             serving: serving_sender,
             shared: Arc::clone(&shared),
         };
@@ -123,7 +176,7 @@ impl Relay {
             counters: Arc::clone(&control_counters),
         };
         tokio::spawn(control.run());
-        Ok(Self { local, waker, shared, control_counters, serving, thread: Some(thread) })
+        Ok(Self { local, waker, shared, control_counters, serving, member, thread: Some(thread) })
     }
 
     /// The address that it serves on, with the port that was given if it was 0.
@@ -142,6 +195,27 @@ impl Relay {
         let mut serving = self.serving.clone();
         // Its sender goes when the thread does.
         while serving.changed().await.is_ok() {}
+    }
+
+    /// Waits until another process runs under this relay's id, and has come later: this one is to end.
+    pub async fn superseded(&self) {
+        if let Some((state, _)) = &self.member
+            && state.clone().wait_for(|state| *state == State::Superseded).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
+    /// Leaves the fleet: others take its share over, and then what is on its way here has come. Returns at once if it is in
+    /// none, and after [`limits::LEAVE_MAX`] in any case.
+    pub async fn leave(&self) {
+        let Some((state, leave)) = &self.member else { return };
+        leave.send_replace(true);
+        let left = async { state.clone().wait_for(|state| *state != State::Member).await.is_ok() };
+        if tokio::time::timeout(limits::LEAVE_MAX.to_std(), left).await.is_err() {
+            tracing::warn!("nobody took this relay's share over in time");
+        }
     }
 
     /// What it counts and holds, not older than [`limits::PUBLISH_EVERY`].

@@ -17,3 +17,15 @@ pub const PUBLISH_EVERY: Span = Span::from_millis(100);
 pub const RESTORE_RETRY: Span = Span::from_millis(20);
 /// The longest wait. A relay that starts before its store is ready at most this long after it.
 pub const RESTORE_RETRY_MAX: Span = Span::from_millis(500);
+/// A packet thread that stood still for longer than this does not know what others did meanwhile (docs/fleet.md). A load
+/// balancer takes a relay for down after 100 ms.
+pub const FENCE_AFTER: Span = Span::from_millis(80);
+/// How long a relay goes on after its share has gone to others: what was on its way to it by then, and a round trip.
+pub const LINGER: Span = Span::from_millis(300);
+/// How long a relay waits at its end for others to take its share over. A table takes a second; if none comes, its
+/// secondary acts for it as for one that was killed.
+pub const LEAVE_MAX: Span = Span::from_secs(5);
+/// How often a relay says that it ends: datagrams get lost.
+pub const GOODBYES: usize = 3;
+/// Requests of the packet thread for a table: one that waits is as good as two.
+pub const FENCES_WAITING: usize = 1;

@@ -8,13 +8,14 @@ use tandem_net::batch::Batch;
 
 use crate::engine::Engine;
 use crate::thread::Counters;
+use crate::tunnel;
 
 /// How many numbers the packet thread publishes.
 pub(crate) const COUNT: usize = Counter::COUNT + OTHERS;
-const OTHERS: usize = 26;
+const OTHERS: usize = 32;
 
 /// What the packet thread publishes.
-pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters) -> [u64; COUNT] {
+pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters, tunnel: tunnel::Counters) -> [u64; COUNT] {
     let (gate, residency, io) = (engine.gate().counters, engine.residency().counters(), batch.counters);
     let others: [u64; OTHERS] = [
         gate.bindings.get(),
@@ -40,9 +41,15 @@ pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters) -> [u64; 
         io.receive_errors.get(),
         thread.requests_over_cap.get(),
         thread.panics.get(),
+        thread.fences.get(),
+        tunnel.probes.get(),
+        tunnel.passed_on.get(),
+        tunnel.foreign.get(),
+        tunnel.no_way_out.get(),
         engine.switch().allocations() as u64,
         engine.residency().calls() as u64,
         u64::from(engine.restoring()),
+        u64::from(engine.fenced()),
     ];
     let mut totals = [0; COUNT];
     totals.iter_mut().zip(engine.switch().counters.totals().iter().chain(&others)).for_each(|(to, from)| *to = *from);

@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_core::residency;
-use tandem_core::switch::Source;
+use tandem_core::switch::{Egress, Source};
 use tandem_core::topology::Transport;
 use tandem_net::batch::{BATCH, Batch};
 use tandem_net::clock;
 use tandem_net::socket::{Socket, Waker};
 use tandem_telemetry::registry::CounterSet;
+use tandem_wire::id::BucketId;
 use tandem_wire::units::{Mono, Now, Span, Total};
 use tokio::sync::{mpsc, watch};
 
 use crate::control::Request;
 use crate::engine::{Engine, Output, StoreEvent};
 use crate::limits;
+use crate::member::Given;
 use crate::metrics::{COUNT, totals};
+use crate::tunnel::Tunnel;
 
 /// What the thread shares with the rest of the process.
 #[derive(Debug)]
@@ -38,9 +41,22 @@ pub(crate) struct PacketThread {
     pub(crate) engine: Engine,
     pub(crate) events: mpsc::Receiver<StoreEvent>,
     pub(crate) requests: mpsc::Sender<Request>,
+    /// Its place in a fleet; without one it speaks to clients itself.
+    pub(crate) fleet: Option<Fleet>,
     /// The engine has restored, and serves. It ends with the thread.
     pub(crate) serving: watch::Sender<bool>,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// What the thread of a relay in a fleet has beside.
+pub(crate) struct Fleet {
+    pub(crate) tunnel: Tunnel,
+    /// Tables, from the member task.
+    pub(crate) given: watch::Receiver<Option<Given>>,
+    /// Asks the member task for the table anew.
+    pub(crate) fenced: mpsc::Sender<()>,
+    /// Since when the engine is fenced.
+    pub(crate) since: Option<Mono>,
 }
 
 /// Counted by the thread itself.
@@ -50,6 +66,8 @@ pub(crate) struct Counters {
     pub(crate) requests_over_cap: Total,
     /// Panics of the engine. Each cost the one datagram or event that it happened on.
     pub(crate) panics: Total,
+    /// Times that the thread stood still for so long that it answered nothing until it had read the table again.
+    pub(crate) fences: Total,
 }
 
 impl PacketThread {
@@ -58,31 +76,73 @@ impl PacketThread {
         let mut batch = Batch::new(&self.socket);
         let mut counters = Counters::default();
         let mut published = Mono::default();
+        // Until when the thread meant to sleep, at most.
+        let mut meant = clock::now().mono;
         while !self.shared.stop.load(Ordering::Relaxed) {
             let received = batch.receive(&self.socket);
             let now = clock::now();
+            self.watch_the_clock(now, meant, &mut counters);
             if self.engine.next_deadline().is_some_and(|at| at <= now.mono) {
                 guard(&mut counters, || self.engine.expire(now));
             }
             let told = self.take_events(now, &mut counters);
             let engine = &mut self.engine;
-            batch.for_each(|client, slot| {
-                let source = Source { client, transport: Transport::Udp };
-                guard(&mut counters, || engine.datagram(now, source, slot)).flatten()
-            });
+            match &mut self.fleet {
+                None => batch.for_each(|client, slot| {
+                    let source = Source { client, transport: Transport::Udp };
+                    guard(&mut counters, || engine.datagram(now, source, slot)).flatten()
+                }),
+                Some(fleet) => batch.for_each(|from, slot| {
+                    guard(&mut counters, || fleet.tunnel.datagram(engine, now, from, slot)).flatten()
+                }),
+            }
             self.carry_out(now, &mut batch, &mut counters);
             batch.flush(&self.socket);
             if now.mono.since(published) >= limits::PUBLISH_EVERY {
                 published = now.mono;
-                self.shared.published.publish(&totals(&self.engine, &batch, counters));
+                self.publish(&batch, counters);
             }
+            meant = now.mono;
             // A batch that is not full has emptied the socket: to ask it again before waiting would cost a system call a
             // packet at low load.
             if received < BATCH && told == 0 {
-                self.wait(now, published);
+                meant = self.wait(now, published);
             }
         }
-        self.shared.published.publish(&totals(&self.engine, &batch, counters));
+        if let Some(fleet) = &mut self.fleet {
+            fleet.tunnel.say_goodbye(&mut batch);
+            batch.flush(&self.socket);
+        }
+        self.publish(&batch, counters);
+    }
+
+    fn publish(&self, batch: &Batch, counters: Counters) {
+        let tunnel = self.fleet.as_ref().map(|fleet| fleet.tunnel.counters).unwrap_or_default();
+        self.shared.published.publish(&totals(&self.engine, batch, counters, tunnel));
+    }
+
+    /// Takes a new table, and fences the engine when the thread was away for long (SIGSTOP, a frozen machine): others may
+    /// have taken its calls over.
+    fn watch_the_clock(&mut self, now: Now, meant: Mono, counters: &mut Counters) {
+        let Some(fleet) = &mut self.fleet else { return };
+        if now.mono.since(meant) > limits::FENCE_AFTER {
+            counters.fences += 1;
+            fleet.since = Some(now.mono);
+            self.engine.fence(true);
+            // One that waits there is as good.
+            let _ = fleet.fenced.try_send(());
+        }
+        if !fleet.given.has_changed().unwrap_or(false) {
+            return;
+        }
+        let Some(Given { share, read }) = fleet.given.borrow_and_update().clone() else { return };
+        (fleet.tunnel.epoch, fleet.tunnel.incarnation) = (share.epoch, share.incarnation.0);
+        fleet.tunnel.draining = share.draining;
+        if fleet.since.is_none_or(|since| read > since) {
+            fleet.since = None;
+            self.engine.fence(false);
+        }
+        self.engine.duty().take(share);
     }
 
     /// Takes in what the store said; a few at a time, so that packets do not wait for a restore.
@@ -109,12 +169,17 @@ impl PacketThread {
     fn carry_out(&mut self, now: Now, batch: &mut Batch, counters: &mut Counters) {
         while let Some(output) = self.engine.poll() {
             let request = match output {
-                Output::Answer { to, bytes, len } => {
-                    batch.push(to, bytes.get(..len).unwrap_or(&[]));
+                Output::Answer { to, bytes, len, proves } => {
+                    self.push(batch, to, proves, bytes.get(..len).unwrap_or(&[]));
                     continue;
                 }
                 Output::Packet { to, bytes } => {
-                    batch.push(to, &bytes);
+                    self.push(batch, to, None, &bytes);
+                    continue;
+                }
+                // Others may have it by now: it is written when we know that they have not.
+                Output::Write { call, leg, .. } if self.engine.fenced() => {
+                    self.engine.store(now, residency::Input::WriteAway { call, leg });
                     continue;
                 }
                 Output::Load { call } => Request::Load { call },
@@ -131,13 +196,21 @@ impl PacketThread {
         }
     }
 
-    /// Sleeps until there is something to do.
-    fn wait(&self, now: Now, published: Mono) {
+    fn push(&mut self, batch: &mut Batch, to: Egress, proves: Option<BucketId>, bytes: &[u8]) {
+        match &mut self.fleet {
+            None => batch.push(to, &[], bytes),
+            Some(fleet) => fleet.tunnel.push(batch, to, proves, bytes),
+        }
+    }
+
+    /// Sleeps until there is something to do; gives until when at most.
+    fn wait(&self, now: Now, published: Mono) -> Mono {
         let due = self.engine.next_deadline().map_or(Span::from_secs(60), |at| at.since(now.mono));
         let publish = published.after(limits::PUBLISH_EVERY).since(now.mono);
         // An error here would be one of our own making; the loop would then spin, which is slow but right.
         let _ = self.socket.wait(&self.waker, Some(due.min(publish).to_std()));
         self.waker.reset();
+        now.mono.after(due.min(publish))
     }
 }
 

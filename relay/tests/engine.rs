@@ -144,7 +144,7 @@ impl World {
     fn settle(&mut self, asking: Option<ClientAddr>) {
         while let Some(output) = self.engine.poll() {
             match output {
-                Output::Answer { to, bytes, len } => {
+                Output::Answer { to, bytes, len, .. } => {
                     let message = Message::parse(&bytes[..len]).unwrap();
                     assert!(matches!(message.class, Class::Success | Class::Error));
                     assert!(len <= ANSWER_LEN_MAX);

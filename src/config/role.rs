@@ -226,7 +226,7 @@ impl RelayConfig {
     /// What the relay's own crate is told.
     pub(crate) fn to_relay(&self) -> tandem_relay::Config {
         tandem_relay::Config {
-            listen: self.listen,
+            entrance: tandem_relay::Entrance::Clients(self.listen),
             pop: PopId(self.pop),
             relay: RelayId(self.relay_id),
             realm: self.realm.0.clone(),

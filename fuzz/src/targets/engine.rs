@@ -254,7 +254,7 @@ impl World {
         }
         while let Some(output) = self.engine.poll() {
             match output {
-                Output::Answer { to, bytes, len } => {
+                Output::Answer { to, bytes, len, .. } => {
                     let to = to.client().socket_addr();
                     assert!(self.proven.contains(&to), "a signed answer to somebody who has proved nothing");
                     let answer = bytes.get(..len).map(Message::parse);

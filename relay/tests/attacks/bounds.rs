@@ -5,8 +5,8 @@ use tandem_core::residency::Input;
 use tandem_core::switch::{Counter, Counters, Input as SwitchInput, Newness, Slot, Source, Switch, Verdict};
 use tandem_core::topology::{Allocation, Attachment, Transport};
 use tandem_core::turn::GateError;
-use tandem_relay::Config;
 use tandem_relay::engine::Engine;
+use tandem_relay::{Config, Entrance};
 use tandem_wire::id::{AllocationId, RelayId};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::ticket::KeyError;
@@ -18,7 +18,7 @@ use crate::common::*;
 #[test]
 fn a_config_that_cannot_stand_is_refused_by_name() {
     let good = Config {
-        listen: addr("127.0.0.1:0"),
+        entrance: Entrance::Clients(addr("127.0.0.1:0")),
         pop: POP,
         relay: RelayId(1),
         realm: "tndm".to_owned(),

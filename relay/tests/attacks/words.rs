@@ -95,7 +95,7 @@ fn a_proven_request_prints_no_key() {
 fn a_config_and_its_errors_print_no_secret() {
     let canary = Client::new(&Relay::new(), call_id(1), 1, CANARY);
     let config = tandem_relay::Config {
-        listen: addr("127.0.0.1:0"),
+        entrance: tandem_relay::Entrance::Clients(addr("127.0.0.1:0")),
         pop: POP,
         relay: tandem_wire::id::RelayId(1),
         realm: "tndm".to_owned(),

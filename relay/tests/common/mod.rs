@@ -297,7 +297,7 @@ impl Relay {
     fn settle(&mut self, from: Option<SocketAddr>) {
         while let Some(output) = self.engine.poll() {
             match output {
-                Output::Answer { to, bytes, len } => {
+                Output::Answer { to, bytes, len, .. } => {
                     assert!(model::is_stun(&bytes[..len]));
                     self.check(to.client().socket_addr(), bytes[..len].to_vec(), from);
                 }

@@ -54,6 +54,10 @@ label! {
     OverCap = "over_cap",
     /// It waited for its call in vain.
     HeldInVain = "held_in_vain",
+    /// In the tunnel: without a head of this relay's.
+    Foreign = "foreign",
+    /// For a client, while no load balancer is known.
+    NoWayOut = "no_way_out",
 }
 
 label! {
@@ -104,6 +108,12 @@ metrics! {
     REQUESTS_OVER_CAP = Counter Count "tandem_relay_store_requests_over_cap_total";
     /// Panics of the engine; each cost the one datagram or event that it happened on.
     ENGINE_PANICS = Counter Count "tandem_relay_engine_panics_total";
+    /// Times that the packet thread stood still for so long that it answered nothing until it had read the table again.
+    FENCES = Counter Count "tandem_relay_fences_total";
+    /// Probes of load balancers that were echoed.
+    PROBES = Counter Count "tandem_relay_probes_total";
+    /// Packets passed on to the relay that has their bucket.
+    PASSED_ON = Counter Count "tandem_relay_passed_on_packets_total";
     /// Lists of all calls read from the store.
     RESTORES = Counter Count "tandem_relay_restores_total";
     /// Requests to the store that found it away.
@@ -116,11 +126,13 @@ metrics! {
     ALLOCATIONS = Gauge Count "tandem_relay_allocations";
     /// 1 while the store's calls are being listed.
     RESTORING = Gauge Count "tandem_relay_restoring";
+    /// 1 while the relay answers nothing because it stood still.
+    FENCED = Gauge Count "tandem_relay_fenced";
 }
 
 /// What the packet thread publishes, in the order of `relay::metrics`: the counters of `core::switch`, `core::turn`,
-/// `core::residency`, `net::batch`, the thread's own, and three gauges.
-pub static PACKET_THREAD: [Series; 41] = [
+/// `core::residency`, `net::batch`, the thread's own, the tunnel's, and four gauges.
+pub static PACKET_THREAD: [Series; 47] = [
     FORWARDED.of(Way::ChannelToChannel.label()),
     FORWARDED.of(Way::ChannelToIndication.label()),
     FORWARDED.of(Way::IndicationToChannel.label()),
@@ -159,9 +171,15 @@ pub static PACKET_THREAD: [Series; 41] = [
     RECEIVE_ERRORS.plain(),
     REQUESTS_OVER_CAP.plain(),
     ENGINE_PANICS.plain(),
+    FENCES.plain(),
+    PROBES.plain(),
+    PASSED_ON.plain(),
+    DROPPED.of(Dropped::Foreign.label()),
+    DROPPED.of(Dropped::NoWayOut.label()),
     ALLOCATIONS.plain(),
     CALLS.plain(),
     RESTORING.plain(),
+    FENCED.plain(),
 ];
 
 /// What the control task counts: restores, store away, unreadable records.

@@ -1,0 +1,235 @@
+//! A relay in a fleet: its entry in the store, its end of the tunnel, and its end. The load balancer is played by a socket.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_core::topology::{Member, Standing, Table, Wish};
+use tandem_relay::{Config, Entrance, Relay};
+use tandem_state_client::memory::MemoryStore;
+use tandem_state_client::{BucketSet, Change, Command, Key, Op, Revision, Store, follow};
+use tandem_wire::id::{BucketId, PopId, RelayId};
+use tandem_wire::redact::{ClientAddr, Secret};
+use tandem_wire::tunnel::{Cookie, HEAD_LEN, Head, Probe};
+
+const POP: PopId = PopId(1);
+const LONG: Duration = Duration::from_secs(10);
+
+fn config(id: u16) -> Config {
+    Config {
+        entrance: Entrance::Tunnel("127.0.0.1:0".parse().unwrap()),
+        pop: POP,
+        relay: RelayId(id),
+        realm: "tndm".to_owned(),
+        pop_secret: Secret::new(vec![1; 32]),
+        ticket_keys: vec![(0, Secret::new(vec![2; 32]))],
+    }
+}
+
+struct World {
+    store: Arc<MemoryStore>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { store: Arc::new(MemoryStore::new(POP)) }
+    }
+
+    fn start(&self, id: u16) -> Relay {
+        Relay::start(&config(id), Arc::clone(&self.store) as Arc<dyn Store>).unwrap()
+    }
+
+    /// The relay's entry, as soon as it is as it should be.
+    async fn entry(&self, id: u16, good: impl Fn(&Member) -> bool) -> Member {
+        let mut followed = follow(Arc::clone(&self.store) as Arc<dyn Store>, BucketSet::fleet());
+        let wait = async {
+            loop {
+                followed.recv().await.unwrap();
+                let entry = self.store.read(Key::Relay(POP, RelayId(id))).await.unwrap();
+                if let Some(entry) = entry.map(|entry| Member::from_json(&entry.value).unwrap())
+                    && good(&entry)
+                {
+                    return entry;
+                }
+            }
+        };
+        tokio::time::timeout(LONG, wait).await.expect("the entry")
+    }
+
+    async fn table(&self, epoch: u32, relays: &[(u16, &Member, Standing)]) {
+        let rows = relays.iter().map(|(id, member, standing)| member.row(RelayId(*id), *standing)).collect();
+        self.put(Key::Table(POP), Table::new(epoch, rows).to_json().unwrap()).await;
+    }
+
+    async fn put(&self, key: Key, value: Vec<u8>) {
+        let based_on = self.store.read(key).await.unwrap().map_or(Revision::ZERO, |entry| entry.revision);
+        self.store.commit(Command { ops: vec![Op { key, based_on, change: Change::Put(value) }] }).await.unwrap();
+    }
+}
+
+/// A load balancer's socket to one relay.
+struct Balancer(UdpSocket);
+
+impl Balancer {
+    fn to(relay: SocketAddr) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(relay).unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        Self(socket)
+    }
+
+    fn probe(&self, cookie: Cookie, stamp: u64) {
+        let client = ClientAddr::new(self.0.local_addr().unwrap());
+        let head = Head { probe: true, ..Head::to_relay(client, BucketId(0), 0, cookie) };
+        let probe = Probe { stamp, ..Probe::default() };
+        self.0.send(&[&head.to_bytes()[..], &probe.to_bytes()].concat()).unwrap();
+    }
+
+    fn receive(&self) -> (Head, Vec<u8>) {
+        let mut buffer = [0; 2_048];
+        let len = self.0.recv(&mut buffer).unwrap();
+        let (head, rest) = Head::read(&buffer[..len]).unwrap();
+        (head, rest.to_vec())
+    }
+
+    /// Probes until the echo is of this epoch.
+    fn probe_until(&self, cookie: Cookie, epoch: u32) -> (Head, Probe) {
+        for stamp in 0..2_000 {
+            self.probe(cookie, stamp);
+            let (head, rest) = self.receive();
+            if head.epoch == epoch {
+                return (head, Probe::read(&rest).unwrap());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        panic!("no echo of epoch {epoch}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_enters_itself_and_echoes_probes_with_its_cookie_and_no_others() {
+    let world = World::new();
+    let relay = world.start(7);
+    let entry = world.entry(7, |_| true).await;
+    assert_eq!((entry.tunnel, entry.wish), (relay.local_addr(), Wish::Serve));
+    world.table(3, &[(7, &entry, Standing::Serving)]).await;
+    let balancer = Balancer::to(relay.local_addr());
+    // One with another cookie draws nothing: the answer that comes first is to the second.
+    balancer.probe(Cookie::from_bits(1), 1);
+    balancer.probe(entry.cookie, 2);
+    let (head, rest) = balancer.receive();
+    let probe = Probe::read(&rest).unwrap();
+    assert!(head.back && head.probe && !head.leaving && head.cookie == entry.cookie);
+    assert_eq!(probe.stamp, 2);
+    let (_, probe) = balancer.probe_until(entry.cookie, 3);
+    assert_eq!(probe.incarnation, entry.incarnation.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_without_a_head_or_with_a_forged_one_draws_no_answer() {
+    let world = World::new();
+    let relay = world.start(7);
+    let entry = world.entry(7, |_| true).await;
+    let balancer = Balancer::to(relay.local_addr());
+    // A Binding request (RFC 8489), which a relay answers to whoever asks.
+    let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], b"transaction!"].concat();
+    let client: ClientAddr = ClientAddr::new("192.0.2.9:4000".parse().unwrap());
+    let head = Head::to_relay(client, BucketId(0), 0, entry.cookie);
+    let forged = Head { cookie: Cookie::from_bits(2), ..head };
+    let back = Head { back: true, ..head };
+    balancer.0.send(&binding).unwrap();
+    for head in [forged, back] {
+        balancer.0.send(&[&head.to_bytes()[..], &binding].concat()).unwrap();
+    }
+    balancer.0.send(&[]).unwrap();
+    balancer.0.send(&head.to_bytes()[..HEAD_LEN - 1]).unwrap();
+    balancer.0.send(&[&head.to_bytes()[..], &binding].concat()).unwrap();
+    let (head, rest) = balancer.receive();
+    // The one with our cookie, and for the client that stands in its head.
+    assert!(head.back && !head.proven && head.client == client);
+    assert_eq!((rest.len(), &rest[..2]), (32, &[1, 1][..]));
+    balancer.0.set_nonblocking(true).unwrap();
+    assert!(balancer.0.recv(&mut [0; 100]).is_err(), "one answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_relays_with_one_id_the_older_one_steps_back() {
+    let world = World::new();
+    let older = world.start(7);
+    let first = world.entry(7, |_| true).await;
+    let newer = world.start(7);
+    let second = world.entry(7, |entry| entry.incarnation > first.incarnation).await;
+    assert_eq!(second.tunnel, newer.local_addr());
+    tokio::time::timeout(LONG, older.superseded()).await.expect("the older one");
+    let superseded = tokio::time::timeout(Duration::from_millis(200), newer.superseded()).await;
+    assert!(superseded.is_err(), "and not the newer one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_entry_was_removed_comes_back_as_another_run_of_itself() {
+    let world = World::new();
+    let relay = world.start(7);
+    let first = world.entry(7, |_| true).await;
+    world.table(1, &[(7, &first, Standing::Serving)]).await;
+    let balancer = Balancer::to(relay.local_addr());
+    let (_, probe) = balancer.probe_until(first.cookie, 1);
+    assert_eq!(probe.incarnation, first.incarnation.0);
+    let stored = world.store.read(Key::Relay(POP, RelayId(7))).await.unwrap().unwrap();
+    let op = Op { key: stored.key, based_on: stored.revision, change: Change::Delete };
+    world.store.commit(Command { ops: vec![op] }).await.unwrap();
+    let second = world.entry(7, |entry| entry.incarnation > first.incarnation).await;
+    assert_eq!(second.cookie, first.cookie);
+    for stamp in 0.. {
+        balancer.probe(second.cookie, stamp);
+        if Probe::read(&balancer.receive().1).unwrap().incarnation == second.incarnation.0 {
+            break;
+        }
+        assert!(stamp < 2_000, "echoes tell the new run");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_fills_says_when_it_is_warm() {
+    let world = World::new();
+    let _relay = world.start(7);
+    let entry = world.entry(7, |_| true).await;
+    world.table(4, &[(7, &entry, Standing::Filling)]).await;
+    assert_eq!(world.entry(7, |entry| entry.warm > 0).await.warm, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_leaves_when_others_have_its_share_and_says_goodbye() {
+    let world = World::new();
+    let relay = world.start(7);
+    let entry = world.entry(7, |_| true).await;
+    world.table(1, &[(7, &entry, Standing::Serving)]).await;
+    let balancer = Balancer::to(relay.local_addr());
+    balancer.probe_until(entry.cookie, 1);
+    let leaving = async {
+        relay.leave().await;
+        world.store.read(Key::Relay(POP, RelayId(7))).await.unwrap()
+    };
+    let others = async {
+        let entry = world.entry(7, |entry| entry.wish == Wish::Drain).await;
+        world.table(2, &[(7, &entry, Standing::Draining)]).await;
+        // It echoes on, and says that it wants no more.
+        balancer.probe_until(entry.cookie, 2).0
+    };
+    let (left, head) = tokio::join!(leaving, others);
+    assert!(left.is_none() && head.leaving);
+    drop(relay);
+    let (head, rest) = balancer.receive();
+    assert!(head.leaving && head.back && !head.probe);
+    assert_eq!(Probe::read(&rest).unwrap().incarnation, entry.incarnation.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_leaves_though_nobody_takes_its_share() {
+    let world = World::new();
+    let relay = world.start(7);
+    let entry = world.entry(7, |_| true).await;
+    world.table(1, &[(7, &entry, Standing::Serving)]).await;
+    tokio::time::timeout(LONG, relay.leave()).await.expect("it does not wait for ever");
+}
