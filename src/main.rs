@@ -19,6 +19,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// EX_USAGE of sysexits.h: the command line or the config is wrong, and trying again changes nothing.
 const EXIT_USAGE: u8 = 64;
 
+/// EX_TEMPFAIL: another process runs under the same id, and came later. To start this one again would take that one's place.
+const EXIT_SUPERSEDED: u8 = 75;
+
 /// Why a subcommand ended early.
 #[derive(Debug)]
 enum Failure {
@@ -26,6 +29,8 @@ enum Failure {
     Config(config::ConfigError),
     /// Something else is: a port that is taken, a store that is in use.
     Run(String),
+    /// Another process does this one's work.
+    Superseded,
 }
 
 impl From<config::ConfigError> for Failure {
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(error)) => complain(&error, EXIT_USAGE),
         Err(Failure::Run(error)) => complain(&error, 1),
+        Err(Failure::Superseded) => complain(&"another process runs under this id, and came later", EXIT_SUPERSEDED),
     }
 }
 

@@ -24,6 +24,21 @@ use crate::config::{self, RoleConfig};
 use crate::shutdown::Shutdown;
 use crate::{Failure, lifeline, limits};
 
+/// Why a role ends without having been told to.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It cannot go on.
+    Broken(String),
+    /// Another process does its work, and came later.
+    Superseded,
+}
+
+impl From<String> for Stop {
+    fn from(what: String) -> Self {
+        Self::Broken(what)
+    }
+}
+
 /// What a role adds to its config.
 pub(crate) trait Role: RoleConfig + Serialize {
     /// How it logs.
@@ -33,7 +48,7 @@ pub(crate) trait Role: RoleConfig + Serialize {
     fn admin(&self) -> (SocketAddr, Networks);
 
     /// Runs it until the shutdown is requested, or until it cannot go on.
-    fn serve(self, process: Process) -> impl Future<Output = Result<(), String>>;
+    fn serve(self, process: Process) -> impl Future<Output = Result<(), Stop>>;
 }
 
 /// What a role is given to run in.
@@ -94,10 +109,13 @@ pub(crate) fn main<R: Role>(args: &RoleArgs) -> Result<(), Failure> {
     metrics.install().map_err(|error| Failure::Run(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(limits::WORKERS).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Run(format!("the system refuses threads: {error}")))?;
-    runtime.block_on(run(config, metrics)).map_err(Failure::Run)
+    runtime.block_on(run(config, metrics)).map_err(|stop| match stop {
+        Stop::Broken(what) => Failure::Run(what),
+        Stop::Superseded => Failure::Superseded,
+    })
 }
 
-async fn run<R: Role>(config: R, metrics: Arc<Metrics>) -> Result<(), String> {
+async fn run<R: Role>(config: R, metrics: Arc<Metrics>) -> Result<(), Stop> {
     let shutdown = Shutdown::on_signals().map_err(|error| format!("signals cannot be heard: {error}"))?;
     let (address, from) = config.admin();
     let listener = TcpListener::bind(address).await.map_err(|error| format!("admin: cannot be bound: {error}"))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tandem_core::topology::{Call, CallCommand, CallKind};
 use tandem_net::clock;
-use tandem_relay::{Config, Relay};
+use tandem_relay::{Config, Entrance, Relay};
 use tandem_state_client::{Change, Command, Key, Op, Revision, Store};
 use tandem_state_server::StateServer;
 use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId, VirtualAddr};
@@ -37,7 +37,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let store = StateServer::open(&folder.path().join("state.redb"), POP, || clock::now().wall).unwrap();
         let config = Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            entrance: Entrance::Clients("127.0.0.1:0".parse().unwrap()),
             pop: POP,
             relay: RelayId(1),
             realm: REALM.to_owned(),
@@ -49,10 +49,14 @@ impl Site {
         site
     }
 
+    fn address(&self) -> SocketAddr {
+        self.relay.as_ref().expect("it runs").local_addr()
+    }
+
     async fn start_relay(&mut self) {
         let relay = Relay::start(&self.config, Arc::clone(&self.store) as Arc<dyn Store>).unwrap();
         assert!(relay.ready().await);
-        self.config.listen = relay.local_addr();
+        self.config.entrance = Entrance::Clients(relay.local_addr());
         self.relay = Some(relay);
     }
 
@@ -76,7 +80,7 @@ impl Site {
         let username = key.mint(call, LegId::new(leg).unwrap(), expiry);
         let password = key.credential(&username).to_string();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(self.config.listen).unwrap();
+        socket.connect(self.address()).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let key = long_term_key(username.as_bytes(), REALM.as_bytes(), password.as_bytes());
         Client { socket, username, password, key, nonce: Vec::new(), requests: 0 }
@@ -278,7 +282,7 @@ async fn no_peer_address_makes_the_relay_send_outside_the_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn coturns_client_exchanges_data_between_two_allocations_of_one_leg() {
     let site = Site::start().await;
-    let port = site.config.listen.port().to_string();
+    let port = site.address().port().to_string();
     // Options, and how many allocations send 20 messages each. Side by side: each paces itself over some seconds.
     let runs = [(&["-c"][..], 2), (&["-c", "-s"], 2), (&["-c", "-D"], 2), (&["-c", "-m", "4"], 4), (&["-c", "-X"], 2)];
     let mut running = Vec::new();

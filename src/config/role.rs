@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tandem_relay::Entrance;
 use tandem_telemetry::http::Networks;
 use tandem_telemetry::log::{Filter, Format};
 use tandem_wire::id::{PopId, RelayId};
@@ -195,9 +196,13 @@ pub(crate) struct StateConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RelayConfig {
-    /// TURN over UDP. Name the address that clients use: what answers from a wildcard leaves by whatever address the system
-    /// routes by.
-    pub(crate) listen: SocketAddr,
+    /// TURN over UDP, for clients. Name the address that they use: what answers from a wildcard leaves by whatever address
+    /// the system routes by. Either this, or `tunnel`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// In a fleet: where load balancers and other relays of the PoP send packets. An address of the private network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tunnel: Option<SocketAddr>,
     /// Health and metrics.
     #[serde(default = "any_admin")]
     pub(crate) admin: SocketAddr,
@@ -223,16 +228,38 @@ pub(crate) struct RelayConfig {
 }
 
 impl RelayConfig {
+    fn entrance(&self) -> Result<Entrance, ConfigError> {
+        match (self.listen, self.tunnel) {
+            (Some(listen), None) if listen.port() == 0 => {
+                Err(ConfigError::new("listen", "clients must know the port: it cannot be 0"))
+            }
+            (Some(listen), None) => Ok(Entrance::Clients(listen)),
+            (None, Some(tunnel)) if tunnel.ip().is_unspecified() => {
+                Err(ConfigError::new("tunnel", "others send to this address: it cannot be a wildcard"))
+            }
+            (None, Some(tunnel)) => Ok(Entrance::Tunnel(tunnel)),
+            (Some(_), Some(_)) => {
+                Err(ConfigError::new("tunnel", "a relay takes packets either from clients or in a fleet"))
+            }
+            (None, None) => {
+                Err(ConfigError::new("listen", "missing: where clients or (tunnel) a load balancer reach it"))
+            }
+        }
+    }
+
     /// What the relay's own crate is told.
-    pub(crate) fn to_relay(&self) -> tandem_relay::Config {
-        tandem_relay::Config {
-            entrance: tandem_relay::Entrance::Clients(self.listen),
+    ///
+    /// # Errors
+    /// The key that cannot stand.
+    pub(crate) fn to_relay(&self) -> Result<tandem_relay::Config, ConfigError> {
+        Ok(tandem_relay::Config {
+            entrance: self.entrance()?,
             pop: PopId(self.pop),
             relay: RelayId(self.relay_id),
             realm: self.realm.0.clone(),
             pop_secret: self.pop_secret.get().clone(),
             ticket_keys: self.ticket_keys.iter().map(|key| (key.kid, key.secret.get().clone())).collect(),
-        }
+        })
     }
 }
 
@@ -241,10 +268,7 @@ impl RoleConfig for RelayConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         use tandem_core::turn::GateError;
-        if self.listen.port() == 0 {
-            return Err(ConfigError::new("listen", "clients must know the port: it cannot be 0"));
-        }
-        self.to_relay().check().map_err(|error| {
+        self.to_relay()?.check().map_err(|error| {
             let key = match error {
                 GateError::Realm => "realm",
                 GateError::Secret => "pop_secret",
@@ -292,6 +316,7 @@ mod tests {
             ("listen=10.0.0.0/33", "listen"),
             ("listen=", "listen"),
             ("listen=127.0.0.1:0", "listen"),
+            ("tunnel=127.0.0.1:7100", "tunnel"),
             ("realm=", "realm"),
             ("realm=tandem", "realm"),
             ("pop=65536", "pop"),
@@ -316,6 +341,12 @@ mod tests {
             assert!(error.starts_with(&format!("config: {key}")), "{setting}: {error}");
             assert!(!error.contains("60303a"), "{error}");
         }
+        let fleet = RELAY.replace("listen = \"127.0.0.1:3478\"", "");
+        let error = read::<RelayConfig>(&with(&fleet, &[])).unwrap_err().to_string();
+        assert!(error.starts_with("config: listen"), "{error}");
+        let error = read::<RelayConfig>(&with(&fleet, &["tunnel=0.0.0.0:7100"])).unwrap_err().to_string();
+        assert!(error.starts_with("config: tunnel"), "{error}");
+        assert!(read::<RelayConfig>(&with(&fleet, &["tunnel=127.0.0.1:0"])).is_ok());
         for good in ["http://store.internal:7000", "http://[::1]:7000", "http://localhost:7000"] {
             assert!(read::<RelayConfig>(&with(RELAY, &[&format!("state.endpoint={good}")])).is_ok(), "{good}");
         }

@@ -141,6 +141,9 @@ impl Children {
         let Some(key) = relay.ticket_keys.first() else {
             return Err(ConfigError::new("relay.ticket_keys", "at least one ticket key is needed").into());
         };
+        let Some(turn) = relay.listen else {
+            return Err(ConfigError::new("relay.listen", "the one relay of `tandem dev` speaks to clients").into());
+        };
         let text = |secret: &Secret| String::from_utf8_lossy(secret.expose()).into_owned();
         let state_secret = relay.state.secret.get().clone();
         set(&mut configs.state_server, "pop", relay.pop.to_string())?;
@@ -165,7 +168,7 @@ impl Children {
                 recipe(Name::Router, &folder, &configs.router, None)?,
             ],
             page: places.page,
-            turn: relay.listen,
+            turn,
             api: signaling.listen,
             connect: router.listen,
             endpoint: relay.state.endpoint.text,

@@ -7,7 +7,7 @@ use tandem_relay::Relay;
 use tandem_state_client::RemoteStore;
 use tandem_telemetry::http::Networks;
 
-use super::{Process, Role};
+use super::{Process, Role, Stop};
 use crate::config::role::{LogConfig, RelayConfig};
 
 impl Role for RelayConfig {
@@ -19,21 +19,27 @@ impl Role for RelayConfig {
         (self.admin, self.admin_allow.0.clone())
     }
 
-    async fn serve(self, process: Process) -> Result<(), String> {
+    async fn serve(self, process: Process) -> Result<(), Stop> {
         let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
-        let relay = Relay::start(&self.to_relay(), Arc::new(store)).map_err(|error| with_source(&error))?;
+        let relay = Relay::start(&self.to_relay().map_err(|error| error.to_string())?, Arc::new(store))
+            .map_err(|error| with_source(&error))?;
         for source in relay.sources() {
             process.metrics.attach(source);
         }
         tokio::select! {
             ready = relay.ready() => if ready {
-                process.ready("turn", relay.local_addr());
+                process.ready(if self.tunnel.is_some() { "tunnel" } else { "turn" }, relay.local_addr());
             },
             () = process.shutdown.requested() => return Ok(()),
         }
         tokio::select! {
-            () = relay.ended() => Err("the packet thread has ended".to_owned()),
-            () = process.shutdown.requested() => Ok(()),
+            () = relay.ended() => Err("the packet thread has ended".to_owned().into()),
+            () = relay.superseded() => Err(Stop::Superseded),
+            () = process.shutdown.requested() => {
+                // In a fleet others take its calls over before it goes.
+                relay.leave().await;
+                Ok(())
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use tandem_state_client::RemoteStore;
 use tandem_telemetry::http::{Limits, Networks, serve};
 use tokio::net::TcpListener;
 
-use super::{Process, Role};
+use super::{Process, Role, Stop};
 use crate::config::clients::RouterConfig;
 use crate::config::role::LogConfig;
 
@@ -21,7 +21,7 @@ impl Role for RouterConfig {
         (self.admin, self.admin_allow.0.clone())
     }
 
-    async fn serve(self, process: Process) -> Result<(), String> {
+    async fn serve(self, process: Process) -> Result<(), Stop> {
         let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
         let router = Router::start(self.to_router().map_err(|error| error.to_string())?, Arc::new(store));
         let listener =

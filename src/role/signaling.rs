@@ -9,7 +9,7 @@ use tandem_state_client::RemoteStore;
 use tandem_telemetry::http::{Limits, Networks, serve_within};
 use tokio::net::TcpListener;
 
-use super::{Process, Role};
+use super::{Process, Role, Stop};
 use crate::config::clients::SignalingConfig;
 use crate::config::role::LogConfig;
 
@@ -22,14 +22,14 @@ impl Role for SignalingConfig {
         (self.admin, self.admin_allow.0.clone())
     }
 
-    async fn serve(self, process: Process) -> Result<(), String> {
+    async fn serve(self, process: Process) -> Result<(), Stop> {
         // Push tokens are nobody else's to read.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let path = self.devices.clone();
         let open = move || EmbeddedDirectory::open(&path);
         let directory = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened.map_err(|error| format!("devices: {error}"))?,
-            Err(_) => return Err("devices: the directory could not be opened".to_owned()),
+            Err(_) => return Err("devices: the directory could not be opened".to_owned().into()),
         };
         let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
         let config = self.to_signaling().map_err(|error| error.to_string())?;

@@ -9,7 +9,7 @@ use tandem_telemetry::http::Networks;
 use tandem_wire::id::PopId;
 use tokio::net::TcpListener;
 
-use super::{Process, Role};
+use super::{Process, Role, Stop};
 use crate::config::role::{LogConfig, StateServerConfig};
 use crate::limits;
 
@@ -22,14 +22,14 @@ impl Role for StateServerConfig {
         (self.admin, self.admin_allow.0.clone())
     }
 
-    async fn serve(self, process: Process) -> Result<(), String> {
+    async fn serve(self, process: Process) -> Result<(), Stop> {
         // Records hold client addresses: whatever file is made is nobody else's to read.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let (data, pop) = (self.data, PopId(self.pop));
         let open = move || StateServer::open(&data, pop, || tandem_net::clock::now().wall);
         let server = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => opened.map_err(|error| format!("data: {error}"))?,
-            Err(_) => return Err("data: the store could not be opened".to_owned()),
+            Err(_) => return Err("data: the store could not be opened".to_owned().into()),
         };
         let listener =
             TcpListener::bind(self.listen).await.map_err(|error| format!("listen: cannot be bound: {error}"))?;
@@ -45,9 +45,9 @@ impl Role for StateServerConfig {
             tokio::time::sleep(limits::STATE_SERVER_DRAIN).await;
         };
         tokio::select! {
-            served = serving => served.map_err(|error| format!("listen: {error}")),
+            served = serving => served.map_err(|error| format!("listen: {error}").into()),
             () = late => Ok(()),
-            () = fleet => Err("the fleet is no longer kept".to_owned()),
+            () = fleet => Err("the fleet is no longer kept".to_owned().into()),
         }
     }
 }
