@@ -213,7 +213,7 @@ async fn what_devices_say_under_the_seal_and_their_secrets_are_nowhere_but_with_
 
     let mut words = Words::default();
     words.add("a name of ours", b"tandem_panics_total");
-    words.add("a name of ours", b"tandem_state_client");
+    words.add("a name of ours", b"tandem::role");
     for said in [&canary, &at] {
         words.add("what devices say", said.as_bytes());
     }

@@ -53,10 +53,12 @@ impl Wire {
         let thread = std::thread::spawn(move || {
             let mut heard = Heard { ports, ..Heard::default() };
             let mut buffer = vec![0; 1 << 17];
-            // What was sent before the stop is read before the end: the buffer is emptied first.
+            // What was sent before the stop is read before the end: the buffer is emptied first. Somebody always talks, so it
+            // is not waited for silence.
             loop {
                 let last = stopped.load(Ordering::Relaxed);
-                match recv(&socket, &mut buffer[..], RecvFlags::empty()) {
+                let flags = if last { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+                match recv(&socket, &mut buffer[..], flags) {
                     Ok((read, _)) => heard.frame(&buffer[..read]),
                     Err(_) if last => return heard,
                     Err(_) => {}
