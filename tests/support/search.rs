@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -110,10 +111,15 @@ impl Search {
         }
     }
 
-    /// What a process holds in memory that it can write to, as its core dump would.
+    /// What a process holds in memory that it can write to, as its core dump would. One that may not be looked into (only
+    /// root may, of others than its own children) is no place that was looked at.
     pub(crate) fn memory(&mut self, place: &str, pid: u64) {
-        let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-        let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+        let maps = fs::read_to_string(format!("/proc/{pid}/smaps"));
+        let opened = maps.and_then(|maps| Ok((maps, File::open(format!("/proc/{pid}/mem"))?)));
+        let (maps, memory) = match opened {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return,
+            opened => opened.unwrap(),
+        };
         for (from, to) in writable(&maps) {
             let text = read_range(&memory, from, to);
             self.text(place, &text);

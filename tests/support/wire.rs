@@ -1,7 +1,9 @@
 //! What an observer of the network between our processes and devices sees: everything that goes over the loopback interface,
 //! put together to what each end was told.
 //!
-//! Decides which packets belong to which of our ports. Leaves to the caller what is looked for in them.
+//! Decides which packets belong to which of our ports. Leaves to the caller what is looked for in them. Two things are not in
+//! clear there, and are found in the memory of both ends instead: headers of gRPC (HPACK), and what a device says on its
+//! connection (masked, RFC 6455 section 5.3; it only acknowledges).
 #![allow(dead_code, reason = "each program uses its part of this")]
 #![allow(
     clippy::unwrap_used,
