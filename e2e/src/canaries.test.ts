@@ -175,7 +175,7 @@ test("what is in a browser's SDP, names, tokens, tickets and addresses are where
     if (ROOT) expect([...is, ...may].filter((place) => !looked.has(place)), "not looked at").toEqual([]);
     if (!words.text.has(kind)) continue;
     // Never with what was found: it might be a secret.
-    const places = [running, pages, ended].flatMap((report) => report.found[kind] ?? []);
+    const places = [...new Set([running, pages, ended].flatMap((report) => report.found[kind] ?? []))];
     expect(places.filter((place) => ![...is, ...may].includes(place)), `${kind} is where it must not be`).toEqual([]);
     expect(is.filter((place) => looked.has(place) && !places.includes(place)), `${kind} is not found where it is`).toEqual([]);
   }
