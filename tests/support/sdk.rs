@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -122,6 +123,11 @@ impl World {
         let children = ["state-server", "relay", "signaling", "router"]
             .map(|name| (name, self.child(name)["pid"].as_u64().unwrap()));
         children.into_iter().chain([("dev", u64::from(self.process.pid()))]).collect()
+    }
+
+    /// Ends all of it; what it kept stays for as long as the world does.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        self.process.end()
     }
 
     /// What a device keeps.

@@ -97,8 +97,14 @@ fn deny() -> Result<Done, Trouble> {
 
 fn e2e() -> Result<Done, Trouble> {
     Child::cargo("build", &["-p", "tandem-client", "--example", "sdp_call"]).run()?;
-    let sdk = place::target().join("debug/examples/sdp_call");
-    reported(npm(&["test", "-w", "e2e"]).env("TANDEM_BIN", place::tandem("debug")).env("TANDEM_SDP_CALL", sdk))
+    Child::cargo("build", &["--example", "canaries"]).run()?;
+    let example = |name| place::target().join("debug/examples").join(name);
+    reported(
+        npm(&["test", "-w", "e2e"])
+            .env("TANDEM_BIN", place::tandem("debug"))
+            .env("TANDEM_SDP_CALL", example("sdp_call"))
+            .env("TANDEM_CANARIES", example("canaries")),
+    )
 }
 
 #[cfg(test)]

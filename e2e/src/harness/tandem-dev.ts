@@ -46,8 +46,11 @@ export class TandemDev {
   readonly ready: Ready;
   readonly #child: ChildProcess;
   readonly #folder: string;
+  /** Its log is written to its end. */
+  readonly #logged: Promise<void>;
 
-  private constructor(child: ChildProcess, folder: string, ready: Ready) {
+  private constructor(child: ChildProcess, folder: string, ready: Ready, logged: Promise<void>) {
+    this.#logged = logged;
     this.#child = child;
     this.#folder = folder;
     this.ready = ready;
@@ -64,10 +67,11 @@ export class TandemDev {
       ["dev", "--json", "--http", "127.0.0.1:0", ...turn, "--data-dir", folder, ...args],
       { stdio: ["ignore", "pipe", "pipe"] },
     );
-    child.stderr.pipe(createWriteStream(log));
+    const written = child.stderr.pipe(createWriteStream(log));
+    const logged = new Promise<void>((resolve) => written.once("close", resolve));
     try {
       const ready = await firstLine(child, log);
-      return new TandemDev(child, folder, ready);
+      return new TandemDev(child, folder, ready, logged);
     } catch (error) {
       child.kill("SIGKILL");
       await rm(folder, { recursive: true, force: true });
@@ -116,17 +120,27 @@ export class TandemDev {
     });
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** Ends the process, by its pid, and removes its data. */
   async stop(): Promise<void> {
+    await this.end();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  /** Ends the process, by its pid. Its data stays until `stop`, and its log is whole. */
+  async end(): Promise<void> {
     const { exitCode, signalCode } = this.#child;
     if (exitCode === null && signalCode === null) {
-      const ended = new Promise((resolve) => this.#child.once("exit", resolve));
+      const ended = new Promise((resolve) => this.#child.once("close", resolve));
       this.#child.kill("SIGTERM");
       const late = setTimeout(() => this.#child.kill("SIGKILL"), STOP_TIMEOUT_MS);
       await ended;
       clearTimeout(late);
     }
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#logged;
   }
 
   async #request<T>(method: string, at: string, body?: object): Promise<T> {
