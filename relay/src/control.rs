@@ -276,7 +276,7 @@ fn event_of(change: Event, counters: &Counters) -> Option<StoreEvent> {
             }
         },
         // What devices say to each other, and who they are, is nothing of a relay's.
-        Key::Blob(..) | Key::Removal(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) => None,
+        Key::Blob(..) | Key::Removal(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) | Key::Account(..) => None,
     }
 }
 
@@ -301,7 +301,9 @@ impl Snapshots {
             Key::Attachment(_, leg) => {
                 Attachment::from_json(&entry.value).map(|record| snapshot.legs.push((leg, record, entry.revision)))
             }
-            Key::Blob(..) | Key::Removal(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) => return,
+            Key::Blob(..) | Key::Removal(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) | Key::Account(..) => {
+                return;
+            }
         };
         if let Err(error) = result {
             counters.unreadable.fetch_add(1, Ordering::Relaxed);

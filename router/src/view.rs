@@ -89,7 +89,7 @@ impl View {
                 self.removals.insert(device, removal);
                 Some(Changed::Removed(device))
             }
-            Key::Attachment(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) => None,
+            Key::Attachment(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) | Key::Account(..) => None,
         }
     }
 
@@ -108,7 +108,7 @@ impl View {
                 self.removals.remove(&device);
                 None
             }
-            Key::Attachment(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) => None,
+            Key::Attachment(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) | Key::Account(..) => None,
         }
     }
 

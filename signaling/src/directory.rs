@@ -2,11 +2,12 @@
 //!
 //! Decides what stands about a device and how a list of them is named. It is never in the call store: that one knows
 //! devices only as parties of calls. Leaves to [`account`] which devices are listed, and keeping it to a backend
-//! ([`embedded`]).
+//! ([`embedded`], one process; [`stored`], any number).
 
 pub mod account;
 pub mod embedded;
 mod endorsement;
+pub mod stored;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};

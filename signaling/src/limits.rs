@@ -50,3 +50,6 @@ pub const STORE_RETRY_MS: u64 = 1_000;
 pub const DIRECTORY_CACHE: usize = 64 << 20;
 /// How long requests that run may go on once the process is being stopped.
 pub const DRAIN: Duration = Duration::from_secs(2);
+/// How often a change of an account is tried again because another one was made meanwhile. Ten devices of an account that
+/// register at once are done after ten.
+pub const DIRECTORY_TRIES: usize = 32;

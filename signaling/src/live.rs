@@ -94,7 +94,7 @@ impl Live {
                 });
                 Some(Change::Removed(party))
             }
-            Key::Attachment(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) => None,
+            Key::Attachment(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) | Key::Account(..) => None,
         }
     }
 

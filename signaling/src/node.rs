@@ -111,7 +111,7 @@ impl Node {
                     blobs.push((device, seq, entry.revision, blob));
                 }
                 Key::Attachment(..) => attachments.push((entry.key, entry.revision)),
-                Key::Removal(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) => {}
+                Key::Removal(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) | Key::Account(..) => {}
             }
         }
         Ok(standing.map(|standing| Loaded { standing, blobs, attachments }))

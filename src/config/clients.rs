@@ -152,8 +152,12 @@ pub(crate) struct SignalingConfig {
     /// Who may connect there.
     #[serde(default)]
     pub(crate) admin_allow: NetworksConfig,
-    /// The file of the directory of devices.
-    pub(crate) devices: PathBuf,
+    /// The file of the directory of devices, for the only signaling node of a PoP. Either this, or `directory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) devices: Option<PathBuf>,
+    /// The state server that keeps the directory, for any number of nodes. It is another one than that of the calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<StateConfig>,
     /// The PoP whose calls it makes.
     pub(crate) pop: u16,
     /// Shared by all signaling nodes and relays of the PoP.
@@ -225,8 +229,17 @@ impl RoleConfig for SignalingConfig {
     const ROLE: &'static str = "signaling";
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.devices.as_os_str().is_empty() {
-            return Err(ConfigError::new("devices", "not the path of a file"));
+        match (&self.devices, &self.directory) {
+            (Some(devices), None) if devices.as_os_str().is_empty() => {
+                return Err(ConfigError::new("devices", "not the path of a file"));
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+            (Some(_), Some(_)) => {
+                return Err(ConfigError::new("directory", "devices are either in a file or at a state server"));
+            }
+            (None, None) => {
+                return Err(ConfigError::new("devices", "missing: the file of the directory, or [directory]"));
+            }
         }
         if self.dev && !self.listen.ip().is_loopback() {
             return Err(ConfigError::new(
@@ -340,6 +353,7 @@ mod tests {
             ("limits.calls_per_account={per_minute=0,burst=1}", "limits.calls_per_account"),
             ("limits.cals=1", "limits.cals"),
             ("devices=", "devices"),
+            ("directory={endpoint=\"http://127.0.0.1:7001\",secret=\"1b4f0e9851971998e732078544c96b36\"}", "directory"),
             ("pop_secret=short", "pop_secret"),
         ] {
             let error = read::<SignalingConfig>(&with(SIGNALING, &[setting])).unwrap_err().to_string();

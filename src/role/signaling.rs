@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tandem_signaling::directory::Directory;
 use tandem_signaling::directory::embedded::EmbeddedDirectory;
+use tandem_signaling::directory::stored::StoredDirectory;
 use tandem_signaling::{Signaling, limits as bounds};
 use tandem_state_client::RemoteStore;
 use tandem_telemetry::http::{Limits, Networks, serve_within};
+use tandem_wire::id::PopId;
 use tokio::net::TcpListener;
 
 use super::{Process, Role, Stop};
 use crate::config::clients::SignalingConfig;
-use crate::config::role::LogConfig;
+use crate::config::role::{LogConfig, StateConfig};
 
 impl Role for SignalingConfig {
     fn log(&self) -> &LogConfig {
@@ -25,17 +28,11 @@ impl Role for SignalingConfig {
     async fn serve(self, process: Process) -> Result<(), Stop> {
         // Push tokens are nobody else's to read.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-        let path = self.devices.clone();
-        let open = move || EmbeddedDirectory::open(&path);
-        let directory = match tokio::task::spawn_blocking(open).await {
-            Ok(opened) => opened.map_err(|error| format!("devices: {error}"))?,
-            Err(_) => return Err("devices: the directory could not be opened".to_owned().into()),
-        };
+        let directory = directory(&self).await?;
         let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
         let config = self.to_signaling().map_err(|error| error.to_string())?;
         let per_source = config.policy.connections_per_source;
-        let signaling =
-            Signaling::start(config, Arc::new(store), Arc::new(directory)).map_err(|error| error.to_string())?;
+        let signaling = Signaling::start(config, Arc::new(store), directory).map_err(|error| error.to_string())?;
         let listener =
             TcpListener::bind(self.listen).await.map_err(|error| format!("listen: cannot be bound: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("listen: cannot be bound: {error}"))?;
@@ -54,5 +51,18 @@ impl Role for SignalingConfig {
         let outer = |router: axum::Router| router.layer(cors);
         serve_within(listener, signaling.router(), outer, async move { until.requested().await }, limits).await;
         Ok(())
+    }
+}
+
+/// The directory of devices, as the config says.
+async fn directory(config: &SignalingConfig) -> Result<Arc<dyn Directory>, Stop> {
+    if let Some(StateConfig { endpoint, secret }) = &config.directory {
+        let store = RemoteStore::new(&endpoint.text, secret.get()).map_err(|error| format!("directory: {error}"))?;
+        return Ok(Arc::new(StoredDirectory::new(Arc::new(store), PopId(config.pop))));
+    }
+    let path = config.devices.clone().unwrap_or_default();
+    match tokio::task::spawn_blocking(move || EmbeddedDirectory::open(&path)).await {
+        Ok(opened) => Ok(Arc::new(opened.map_err(|error| format!("devices: {error}"))?)),
+        Err(_) => Err("devices: the directory could not be opened".to_owned().into()),
     }
 }

@@ -34,7 +34,7 @@ impl Kinds {
         Self(self.0 | other.0)
     }
 
-    /// The kind of a record; a pair has none that could be wanted.
+    /// The kind of a record; pairs and accounts have none that could be wanted.
     const fn of(key: Key) -> Self {
         match key {
             Key::Call(_) => Self::CALLS,
@@ -42,7 +42,7 @@ impl Kinds {
             Key::Blob(_, _, 0) => Self::NOTES,
             Key::Blob(..) => Self::BLOBS,
             Key::Removal(..) => Self::REMOVALS,
-            Key::Pair(..) => Self(0),
+            Key::Pair(..) | Key::Account(..) => Self(0),
             Key::Relay(..) | Key::Table(_) => Self::FLEET,
         }
     }

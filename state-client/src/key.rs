@@ -29,6 +29,8 @@ pub enum Key {
     Relay(PopId, RelayId),
     /// The table of buckets: which relays share them out.
     Table(PopId),
+    /// What the directory has about an account: in a store of its own, never in that of the calls.
+    Account(PopId, AccountKey),
 }
 
 /// A text that is no key.
@@ -42,7 +44,7 @@ impl Key {
     pub const fn call(self) -> Option<CallId> {
         match self {
             Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => Some(call),
-            Self::Removal(..) | Self::Pair(..) | Self::Relay(..) | Self::Table(_) => None,
+            Self::Removal(..) | Self::Pair(..) | Self::Relay(..) | Self::Table(_) | Self::Account(..) => None,
         }
     }
 
@@ -51,7 +53,11 @@ impl Key {
     pub const fn pop(self) -> PopId {
         match self {
             Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => call.pop(),
-            Self::Removal(pop, _) | Self::Pair(pop, _) | Self::Relay(pop, _) | Self::Table(pop) => pop,
+            Self::Removal(pop, _)
+            | Self::Pair(pop, _)
+            | Self::Relay(pop, _)
+            | Self::Table(pop)
+            | Self::Account(pop, _) => pop,
         }
     }
 
@@ -62,13 +68,14 @@ impl Key {
         match self {
             Self::Call(call) | Self::Attachment(call, _) | Self::Blob(call, ..) => Some(call.bucket()),
             Self::Removal(_, device) => Some(device.bucket()),
-            Self::Pair(..) | Self::Relay(..) | Self::Table(_) => None,
+            Self::Pair(..) | Self::Relay(..) | Self::Table(_) | Self::Account(..) => None,
         }
     }
 }
 
 /// The path: `tandem/v1/<pop>/b/<bucket>/<call>`, `…/leg/<n>` or `…/to/<device>/<seq>`; `…/b/<bucket>/gone/<device>`;
-/// `tandem/v1/<pop>/pair/<account>/<account>`; `tandem/v1/<pop>/relay/<id>`; `tandem/v1/<pop>/table`.
+/// `tandem/v1/<pop>/pair/<account>/<account>`; `tandem/v1/<pop>/relay/<id>`; `tandem/v1/<pop>/table`;
+/// `tandem/v1/<pop>/account/<account>`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{ROOT}{:04x}/", self.pop().0)?;
@@ -83,11 +90,12 @@ impl fmt::Display for Key {
             Self::Pair(_, pair) => write!(f, "pair/{:032x}/{:032x}", pair.low.bits(), pair.high.bits()),
             Self::Relay(_, relay) => write!(f, "relay/{}", relay.0),
             Self::Table(_) => f.write_str("table"),
+            Self::Account(_, account) => write!(f, "account/{:032x}", account.bits()),
         }
     }
 }
 
-/// Both halves of a pair: 32 hexadecimal digits, as those of a device are.
+/// An account: 32 hexadecimal digits, as those of a device are.
 fn account(digits: &str) -> Option<AccountKey> {
     digits.parse().ok().map(|key: DeviceKey| AccountKey::from_bits(key.bits()))
 }
@@ -111,6 +119,7 @@ impl FromStr for Key {
             [_, "b", _, id, "to", of, seq] => Self::Blob(call(id)?, device(of)?, seq.parse().map_err(|_| KeyError)?),
             [digits, "relay", relay] => Self::Relay(pop(digits)?, RelayId(relay.parse().map_err(|_| KeyError)?)),
             [digits, "table"] => Self::Table(pop(digits)?),
+            [digits, "account", of] => Self::Account(pop(digits)?, account(of).ok_or(KeyError)?),
             [digits, "pair", low, high] => {
                 let (low, high) = (account(low).ok_or(KeyError)?, account(high).ok_or(KeyError)?);
                 if low > high {
@@ -154,6 +163,8 @@ mod tests {
         assert_eq!(Key::Pair(PopId(1), pair()).to_string(), format!("tandem/v1/0001/pair/{low}/{high}"));
         assert_eq!(Key::Relay(PopId(1), RelayId(12)).to_string(), "tandem/v1/0001/relay/12");
         assert_eq!(Key::Table(PopId(0xa)).to_string(), "tandem/v1/000a/table");
+        let account = Key::Account(PopId(1), AccountKey::from_bits(0xff)).to_string();
+        assert_eq!(account, format!("tandem/v1/0001/account/{high}"));
     }
 
     #[test]
@@ -167,6 +178,7 @@ mod tests {
             Key::Pair(PopId(1), pair()),
             Key::Relay(PopId(1), RelayId(u16::MAX)),
             Key::Table(PopId(u16::MAX)),
+            Key::Account(PopId(1), AccountKey::from_bits(u128::MAX)),
         ];
         for key in keys {
             assert_eq!(key.to_string().parse(), Ok(key));
