@@ -31,7 +31,8 @@ impl Role for SignalingConfig {
             Ok(opened) => opened.map_err(|error| format!("devices: {error}"))?,
             Err(_) => return Err("devices: the directory could not be opened".to_owned()),
         };
-        let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
+        let store =
+            RemoteStore::of_several(&self.state.endpoints(), self.state.secret.get()).map_err(|e| e.to_string())?;
         let config = self.to_signaling().map_err(|error| error.to_string())?;
         let per_source = config.policy.connections_per_source;
         let signaling =

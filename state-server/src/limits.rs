@@ -14,6 +14,8 @@ pub const COMMAND_BYTES_WAITING: u32 = 64 << 20;
 pub const OP_OVERHEAD: u32 = 128;
 /// When to come back, in milliseconds.
 pub const RETRY_AFTER_MS: u64 = 100;
+/// By how much that differs from one to the next.
+pub const RETRY_SPREAD_MS: u64 = 100;
 /// How long the writer waits before it opens a backend again that failed: it doubles with every failure in a row, since
 /// each time everything is read.
 pub const REOPEN_AFTER: Duration = Duration::from_millis(50);

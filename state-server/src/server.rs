@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
@@ -25,7 +26,7 @@ use crate::embedded::Embedded;
 use crate::etcd::{self, EtcdConfig};
 use crate::follower::Follower;
 use crate::limits;
-use crate::shared::{AWAY, Counters, Shared};
+use crate::shared::{AWAY, Cause, Counters, Shared};
 use crate::writer::{Job, Writer};
 
 /// The store of one PoP, open. Its writer ends when the last handle is dropped, and with it whoever follows.
@@ -115,6 +116,12 @@ impl StateServer {
         *self.writable.borrow()
     }
 
+    /// Why they are not.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        self.shared.cause()
+    }
+
     /// Waits until commands are taken.
     pub async fn writable(&self) {
         // It fails only if the writer is gone, and then nothing will ever be writable.
@@ -127,9 +134,11 @@ impl StateServer {
         Arc::clone(&self.shared) as Arc<dyn Source>
     }
 
+    /// Those who are told to come back are told different times, so that they do not all come at once.
     fn away(&self) -> StoreError {
-        self.shared.counters.away.fetch_add(1, Ordering::Relaxed);
-        AWAY
+        let before = self.shared.counters.away.fetch_add(1, Ordering::Relaxed);
+        let spread = before.wrapping_mul(37) % limits::RETRY_SPREAD_MS;
+        StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS + spread }
     }
 }
 
@@ -137,9 +146,15 @@ impl Source for Shared {
     fn collect(&self, emit: &mut dyn FnMut(Series, u64)) {
         let c = &self.counters;
         let counters = [&c.committed, &c.stale, &c.batches, &c.away, &c.failures, &c.compacted];
-        let counters = counters.map(|counter| counter.load(Ordering::Relaxed));
-        let gauges = self.read(|cache| [cache.len() as u64, cache.revision().0]);
-        for (series, total) in metric::WRITER.iter().chain(&metric::CACHE).zip(counters.into_iter().chain(gauges)) {
+        let etcd = [&c.renewed, &c.relisted, &c.strangers];
+        let counters = counters.into_iter().chain(etcd).map(|counter| counter.load(Ordering::Relaxed));
+        let age = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
+        let cause = self.cause();
+        let unwritable = [Cause::Away, Cause::Full].map(|each| u64::from(each == cause));
+        let gauges = self.read(|cache| [cache.len() as u64, cache.revision().0, age]);
+        let series =
+            metric::WRITER.iter().chain(&metric::ETCD).chain(&metric::CACHE).chain(&metric::UNWRITABLE_BY_CAUSE);
+        for (series, total) in series.zip(counters.chain(gauges).chain(unwritable)) {
             emit(*series, total);
         }
     }
@@ -205,5 +220,9 @@ impl Store for StateServer {
 
     async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError> {
         Ok(self.shared.read(|cache| cache.find_client(transport, client)))
+    }
+
+    fn age(&self) -> Duration {
+        self.shared.age()
     }
 }

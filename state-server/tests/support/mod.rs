@@ -9,6 +9,8 @@
     reason = "each test uses some of it, and says why it cannot run"
 )]
 
+pub mod proxy;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -151,9 +153,14 @@ impl Cluster {
         StateServer::connect(&self.config(), POP, now).await.unwrap()
     }
 
-    /// A client of etcd that knows nothing of us.
+    /// A client of etcd that knows nothing of us, as soon as etcd answers.
     pub async fn stranger(&self) -> etcd_client::Client {
-        etcd_client::Client::connect([format!("http://{}", self.nodes[0].client)], None).await.unwrap()
+        let endpoint = format!("http://{}", self.nodes[0].client);
+        let mut client = etcd_client::Client::connect([endpoint], None).await.unwrap();
+        while client.get("x", None).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        client
     }
 
     pub fn etcdctl(&self, n: usize, arguments: &[&str]) -> String {
