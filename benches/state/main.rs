@@ -77,8 +77,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// When the stores are made; nothing else depends on it.
 fn now() -> Wall {
-    tandem_net::clock::now().wall
+    Wall::from_secs(1_795_000_000)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -20,3 +20,7 @@ pub use embedded::Embedded;
 pub use etcd::{EtcdConfig, EtcdTls};
 pub use server::StateServer;
 pub use shared::{Cause, Counters};
+
+/// What tests outside and inside share calls us by our name.
+#[cfg(test)]
+extern crate self as tandem_state_server;

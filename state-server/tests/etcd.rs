@@ -375,7 +375,15 @@ async fn an_etcd_that_was_wiped_is_another_store_with_later_revisions() {
     within("writing", store.writable()).await;
     let key = Key::Call(call(1));
     assert_eq!(write(&store, key, last, b"2").await, Err(StoreError::Stale { key }));
-    assert!(write_at_last(&store, key, b"2").await > last);
+    last = write_at_last(&store, key, b"2").await;
+    // What is to be done after an old snapshot was restored.
+    let mut watch = store.watch(&BucketSet::all(), last).await.unwrap();
+    cluster.etcdctl(0, &["del", "tandem/v1/0001/made"]);
+    assert_eq!(next(&mut watch).await, Err(StoreError::Compacted));
+    assert!(store.revision() > last);
+    within("writing", store.writable()).await;
+    assert!(write_at_last(&store, Key::Call(call(2)), b"2").await > last);
+    same_as_etcd(&cluster, &store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,8 +14,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
         }
         ["signaling", rest @ ..] => bench("signaling", rest),
         ["state", rest @ ..] => {
-            tools::see_to(&[tools::ETCD])?;
-            bench("state", rest)
+            tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::ETCD])?;
+            // The store's own crate: neither page nor binary is needed.
+            let mut all = vec!["--package", "tandem-state-server", "--bench", "state", "--"];
+            all.extend(rest);
+            Child::cargo("bench", &all).run()
         }
         [] => Err(Trouble::Usage("which bench? There are: relay, signaling, state".to_owned())),
         [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, signaling, state"))),

@@ -33,7 +33,7 @@ use crate::cache::Cache;
 use crate::shared::Shared;
 use crate::writer::Job;
 use commits::Commits;
-use engine::Engine;
+use engine::{Engine, Renew};
 use keeper::Keeper;
 use link::Link;
 use list::{Listed, list};
@@ -57,35 +57,34 @@ pub(crate) async fn start(
     now: fn() -> Wall,
     jobs: mpsc::Receiver<Job>,
 ) -> Result<Running, OpenError> {
+    let (engine, renew) = list_first(config, pop, now).await?;
+    let (shared, latest) = (Arc::clone(&engine.shared), engine.latest.subscribe());
+    let (writable, mut tasks) = (engine.writable.subscribe(), JoinSet::new());
+    tasks.spawn(Watcher { engine: Arc::clone(&engine), renew }.run());
+    tasks.spawn(Keeper { engine: Arc::clone(&engine) }.run());
+    tasks.spawn(Commits { engine, jobs, aside: VecDeque::new() }.run());
+    Ok(Running { shared, latest, writable, tasks })
+}
+
+/// All of it but what runs.
+async fn list_first(
+    config: &EtcdConfig,
+    pop: PopId,
+    now: fn() -> Wall,
+) -> Result<(Arc<Engine>, mpsc::Receiver<Renew>), OpenError> {
     let link = Link::new(config).await?;
     let paths = Paths::of(pop);
     let asked = Instant::now();
     let (origin, listed, with_leader) = read_first(&link, &paths, pop, now).await?;
-    let (latest, latest_receiver) = watch::channel(listed.listing.revision);
-    let (writable, writable_receiver) = watch::channel(true);
+    let latest = watch::Sender::new(listed.listing.revision);
     let shared = Arc::new(Shared::aging(Cache::new(pop, listed.listing)));
     if with_leader {
         shared.was_current(asked);
     }
     shared.counters.strangers.store(listed.strangers, Ordering::Relaxed);
-    let (renew, renew_receiver) = mpsc::channel(1);
-    let engine = Engine {
-        link,
-        pop,
-        paths,
-        now,
-        shared: Arc::clone(&shared),
-        origin: RwLock::new(origin),
-        latest,
-        writable,
-        renew,
-    };
-    let engine = Arc::new(engine);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(Watcher { engine: Arc::clone(&engine), renew: renew_receiver }.run());
-    tasks.spawn(Keeper { engine: Arc::clone(&engine) }.run());
-    tasks.spawn(Commits { engine, jobs, aside: VecDeque::new() }.run());
-    Ok(Running { shared, latest: latest_receiver, writable: writable_receiver, tasks })
+    let (renew, renewing) = mpsc::channel(1);
+    let (origin, writable) = (RwLock::new(origin), watch::Sender::new(true));
+    Ok((Arc::new(Engine { link, pop, paths, now, shared, origin, latest, writable, renew }), renewing))
 }
 
 /// The first list: by the majority's word from whichever node gives it; if none does, as one node has it, so that calls go
@@ -132,3 +131,6 @@ async fn read_at(
     let listed = list(link, node, (paths, &origin, pop), local).await?;
     Ok(Some((origin, listed)))
 }
+
+#[cfg(test)]
+mod tests;
