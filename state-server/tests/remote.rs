@@ -366,7 +366,8 @@ impl Store for Old {
 async fn an_answer_says_how_old_it_may_be() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
-    let fresh = Serving::new(Arc::clone(&store)).await.client();
+    let current = Serving::new(Arc::clone(&store)).await;
+    let fresh = current.client();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let old = client(listener.local_addr().unwrap(), &secret());
     let serving =

@@ -105,7 +105,7 @@ async fn read_first(
                     Err(Trouble::Open(error)) => return Err(error),
                     Err(Trouble::Call(error)) => {
                         link.failed(node);
-                        tracing::warn!(%error, node, local, "etcd cannot be listed now");
+                        pause.because("etcd cannot be listed now", &error);
                     }
                 }
             }

@@ -8,11 +8,22 @@ use crate::limits;
 /// The next wait.
 pub(crate) struct Pause {
     next: Duration,
+    tried: bool,
 }
 
 impl Pause {
     pub(crate) const fn new() -> Self {
-        Self { next: limits::ETCD_RETRY }
+        Self { next: limits::ETCD_RETRY, tried: false }
+    }
+
+    /// Says why it is waited, aloud the first time.
+    pub(crate) fn because(&mut self, what: &'static str, error: &dyn std::error::Error) {
+        if self.tried {
+            tracing::debug!(error, "{what}");
+        } else {
+            tracing::warn!(error, "{what}");
+        }
+        self.tried = true;
     }
 
     pub(crate) async fn wait(&mut self) {

@@ -57,7 +57,7 @@ impl Watcher {
                 End::Lost => self.list_anew().await,
                 End::Late => tracing::warn!("the watch of etcd is late: going on at another node"),
                 End::Broken(error) => {
-                    tracing::warn!(%error, "the watch of etcd broke off");
+                    pause.because("the watch of etcd broke off", &error);
                     pause.wait().await;
                 }
             }
@@ -144,7 +144,7 @@ impl Watcher {
                     self.replace(origin, listed).await;
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "etcd cannot be listed now"),
+                Err(error) => pause.because("etcd cannot be listed now", &error),
             }
             node = self.engine.link.after(node);
             pause.wait().await;
