@@ -15,6 +15,7 @@ mod error;
 mod layers;
 pub(crate) mod role;
 pub(crate) mod secret;
+mod store;
 
 pub(crate) use error::ConfigError;
 pub(crate) use layers::{Layers, Setting};

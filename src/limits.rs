@@ -49,3 +49,5 @@ pub(crate) const DEMO_TICKET_LIFE: Duration = Duration::from_secs(12 * 3_600);
 pub(crate) const STORE_RETRY_MS: u64 = 1_000;
 /// Ports that are tried before we give up finding a free one.
 pub(crate) const PORT_TRIES: u32 = 100;
+/// Bytes that are read of a file in PEM: a chain of some certificates.
+pub(crate) const PEM_FILE_BYTES: u64 = 256 << 10;

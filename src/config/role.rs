@@ -13,6 +13,8 @@ use tandem_telemetry::log::{Filter, Format};
 use tandem_wire::id::{PopId, RelayId};
 
 use super::secret::SecretConfig;
+pub(crate) use super::store::EtcdConfig;
+pub(super) use super::store::StateConfig;
 use super::{ConfigError, RoleConfig};
 
 /// The admin port of a role that says nothing of it: this machine only, any free port.
@@ -105,8 +107,9 @@ pub(crate) struct StateServerConfig {
     /// Who may connect there.
     #[serde(default)]
     pub(crate) admin_allow: NetworksConfig,
-    /// The file of the store.
-    pub(crate) data: PathBuf,
+    /// The file of the store, if it is embedded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<PathBuf>,
     /// The PoP whose store it is.
     pub(crate) pop: u16,
     /// What others must know to be let in.
@@ -114,6 +117,9 @@ pub(crate) struct StateServerConfig {
     /// What it logs.
     #[serde(default)]
     pub(crate) log: LogConfig,
+    /// The cluster that the store is in, if it is in etcd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) etcd: Option<EtcdConfig>,
 }
 
 impl RoleConfig for StateServerConfig {
@@ -124,10 +130,15 @@ impl RoleConfig for StateServerConfig {
             let what = "this port speaks no TLS yet: set allow_plaintext = true if the network is private";
             return Err(ConfigError::new("listen", what));
         }
-        if self.data.as_os_str().is_empty() {
-            return Err(ConfigError::new("data", "not the path of a file"));
+        match (&self.data, &self.etcd) {
+            (None, None) => Err(ConfigError::new("data", "the path of a file is missing, or a table [etcd]")),
+            (Some(_), Some(_)) => Err(ConfigError::new("data", "a file and [etcd] exclude one another")),
+            (Some(data), None) if data.as_os_str().is_empty() => {
+                Err(ConfigError::new("data", "not the path of a file"))
+            }
+            (Some(_), None) => Ok(()),
+            (None, Some(etcd)) => etcd.check(),
         }
-        Ok(())
     }
 }
 
@@ -155,40 +166,6 @@ impl<'de> Deserialize<'de> for RealmConfig {
 pub(crate) struct TicketKeyConfig {
     /// 0 to 7.
     pub(crate) kid: u8,
-    pub(crate) secret: SecretConfig,
-}
-
-/// `http://host:port`.
-#[derive(Debug, Clone, Serialize)]
-#[serde(transparent)]
-pub(crate) struct EndpointConfig {
-    pub(crate) text: String,
-}
-
-impl<'de> Deserialize<'de> for EndpointConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let rest = text.strip_prefix("http://");
-        let good = rest.and_then(|rest| Some((rest, rest.rsplit_once(':')?))).is_some_and(|(rest, (host, port))| {
-            let port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-            port && (rest.parse::<SocketAddr>().is_ok() || is_name(host))
-        });
-        if good { Ok(Self { text }) } else { Err(de::Error::custom("not an endpoint (as in http://127.0.0.1:7000)")) }
-    }
-}
-
-/// Whether it is the name of a host. 10.0.0.256 is a mistyped address: no top-level domain is a number.
-fn is_name(host: &str) -> bool {
-    let labels = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-');
-    let last = host.rsplit('.').next().unwrap_or_default();
-    labels && !last.is_empty() && !last.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// How to reach the state server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct StateConfig {
-    pub(crate) endpoint: EndpointConfig,
     pub(crate) secret: SecretConfig,
 }
 

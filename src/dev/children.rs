@@ -162,7 +162,7 @@ impl Children {
 
         Ok(Self {
             recipes: [
-                recipe(Name::StateServer, &folder, &configs.state_server, Some(state_server.data))?,
+                recipe(Name::StateServer, &folder, &configs.state_server, state_server.data)?,
                 recipe(Name::Relay, &folder, &configs.relay, None)?,
                 recipe(Name::Signaling, &folder, &configs.signaling, None)?,
                 recipe(Name::Router, &folder, &configs.router, None)?,

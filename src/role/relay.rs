@@ -20,7 +20,8 @@ impl Role for RelayConfig {
     }
 
     async fn serve(self, process: Process) -> Result<(), Stop> {
-        let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
+        let store =
+            RemoteStore::of_several(&self.state.endpoints(), self.state.secret.get()).map_err(|e| e.to_string())?;
         let relay = Relay::start(&self.to_relay().map_err(|error| error.to_string())?, Arc::new(store))
             .map_err(|error| with_source(&error))?;
         for source in relay.sources() {

@@ -22,7 +22,8 @@ impl Role for RouterConfig {
     }
 
     async fn serve(self, process: Process) -> Result<(), Stop> {
-        let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
+        let store =
+            RemoteStore::of_several(&self.state.endpoints(), self.state.secret.get()).map_err(|e| e.to_string())?;
         let router = Router::start(self.to_router().map_err(|error| error.to_string())?, Arc::new(store));
         let listener =
             TcpListener::bind(self.listen).await.map_err(|error| format!("listen: cannot be bound: {error}"))?;

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use super::{Process, Role, Stop};
 use crate::config::clients::SignalingConfig;
-use crate::config::role::{LogConfig, StateConfig};
+use crate::config::role::LogConfig;
 
 impl Role for SignalingConfig {
     fn log(&self) -> &LogConfig {
@@ -29,7 +29,8 @@ impl Role for SignalingConfig {
         // Push tokens are nobody else's to read.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         let directory = directory(&self).await?;
-        let store = RemoteStore::new(&self.state.endpoint.text, self.state.secret.get()).map_err(|e| e.to_string())?;
+        let store =
+            RemoteStore::of_several(&self.state.endpoints(), self.state.secret.get()).map_err(|e| e.to_string())?;
         let config = self.to_signaling().map_err(|error| error.to_string())?;
         let per_source = config.policy.connections_per_source;
         let signaling = Signaling::start(config, Arc::new(store), directory).map_err(|error| error.to_string())?;
@@ -56,8 +57,9 @@ impl Role for SignalingConfig {
 
 /// The directory of devices, as the config says.
 async fn directory(config: &SignalingConfig) -> Result<Arc<dyn Directory>, Stop> {
-    if let Some(StateConfig { endpoint, secret }) = &config.directory {
-        let store = RemoteStore::new(&endpoint.text, secret.get()).map_err(|error| format!("directory: {error}"))?;
+    if let Some(at) = &config.directory {
+        let store = RemoteStore::of_several(&at.endpoints(), at.secret.get());
+        let store = store.map_err(|error| format!("directory: {error}"))?;
         return Ok(Arc::new(StoredDirectory::new(Arc::new(store), PopId(config.pop))));
     }
     let path = config.devices.clone().unwrap_or_default();

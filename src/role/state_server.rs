@@ -1,17 +1,36 @@
-//! `tandem state-server`: joins config, file and service.
+//! `tandem state-server`: joins config, store and service.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tandem_state_client::{Store, grpc};
 use tandem_state_server::{StateServer, fleet};
 use tandem_telemetry::http::Networks;
 use tandem_wire::id::PopId;
+use tandem_wire::units::Wall;
 use tokio::net::TcpListener;
 
 use super::{Process, Role, Stop};
-use crate::config::role::{LogConfig, StateServerConfig};
+use crate::config::role::{EtcdConfig, LogConfig, StateServerConfig};
 use crate::limits;
+
+fn wall() -> Wall {
+    tandem_net::clock::now().wall
+}
+
+/// Opens the file, or what is in etcd: the config has one of them.
+async fn open(data: Option<PathBuf>, etcd: Option<EtcdConfig>, pop: PopId) -> Result<Arc<StateServer>, String> {
+    if let Some(etcd) = etcd {
+        let opened = StateServer::connect(&etcd.to_etcd(), pop, wall).await;
+        return opened.map_err(|error| format!("etcd: {error}"));
+    }
+    let data = data.unwrap_or_default();
+    match tokio::task::spawn_blocking(move || StateServer::open(&data, pop, wall)).await {
+        Ok(opened) => opened.map_err(|error| format!("data: {error}")),
+        Err(_) => Err("data: the store could not be opened".to_owned()),
+    }
+}
 
 impl Role for StateServerConfig {
     fn log(&self) -> &LogConfig {
@@ -25,11 +44,11 @@ impl Role for StateServerConfig {
     async fn serve(self, process: Process) -> Result<(), Stop> {
         // Records hold client addresses: whatever file is made is nobody else's to read.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-        let (data, pop) = (self.data, PopId(self.pop));
-        let open = move || StateServer::open(&data, pop, || tandem_net::clock::now().wall);
-        let server = match tokio::task::spawn_blocking(open).await {
-            Ok(opened) => opened.map_err(|error| format!("data: {error}"))?,
-            Err(_) => return Err("data: the store could not be opened".to_owned().into()),
+        let pop = PopId(self.pop);
+        let server = tokio::select! {
+            opened = open(self.data, self.etcd, pop) => opened?,
+            // Without etcd it waits for it, and may be told to end meanwhile.
+            () = process.shutdown.requested() => return Ok(()),
         };
         let listener =
             TcpListener::bind(self.listen).await.map_err(|error| format!("listen: cannot be bound: {error}"))?;

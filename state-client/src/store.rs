@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
@@ -81,7 +82,8 @@ pub struct Entry {
     pub value: Arc<[u8]>,
 }
 
-/// Records, and the revision of the store that they are of.
+/// Records, and the revision of the store that they are of. A revision is a moment: commands that share one changed
+/// different records, and none of them was asked for after another was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
     /// Every change up to this one is in the records; follow from here.
@@ -211,4 +213,10 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Away`] and the faults.
     async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError>;
+
+    /// How old the last answer may be: what was stored this long before it is in it. Zero while all is well; it grows when
+    /// a store that others write to as well cannot be reached, and answers go on from memory.
+    fn age(&self) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -37,15 +37,24 @@ pub(crate) struct Durable {
 
 impl Durable {
     pub(crate) fn new(command: Command, revision: Revision) -> Self {
-        let changes = command.ops.into_iter().map(|op| {
-            let value: Option<Arc<[u8]>> = match op.change {
-                Change::Put(value) => Some(value.into()),
-                Change::Delete => None,
-            };
-            let claims = addresses(op.key, value.as_deref());
-            (Event { key: op.key, revision, value }, claims)
+        let changes = command.ops.into_iter().map(|op| match op.change {
+            Change::Put(value) => (op.key, Some(value.into())),
+            Change::Delete => (op.key, None),
+        });
+        Self::of(revision, changes)
+    }
+
+    /// All changes of one revision; there may be none.
+    pub(crate) fn of(revision: Revision, changes: impl IntoIterator<Item = (Key, Option<Arc<[u8]>>)>) -> Self {
+        let changes = changes.into_iter().map(|(key, value)| {
+            let claims = addresses(key, value.as_deref());
+            (Event { key, revision, value }, claims)
         });
         Self { revision, changes: changes.collect() }
+    }
+
+    pub(crate) const fn revision(&self) -> Revision {
+        self.revision
     }
 }
 
@@ -60,6 +69,8 @@ pub(crate) struct Cache {
     change_bytes: usize,
     /// Changes up to this one are no longer kept.
     compacted: Revision,
+    /// How often everything was replaced: who followed before has missed what happened then.
+    life: u64,
 }
 
 impl Cache {
@@ -72,6 +83,7 @@ impl Cache {
             changes: VecDeque::new(),
             change_bytes: 0,
             compacted: listing.revision,
+            life: 0,
         };
         for Entry { key, revision, value } in listing.entries {
             cache.index.change(key, revision, addresses(key, Some(&value)));
@@ -119,8 +131,18 @@ impl Cache {
     /// everything anew if it is.
     pub(crate) fn replace(&mut self, listing: Listing) {
         if listing.revision != self.revision {
-            *self = Self::new(self.pop, listing);
+            self.start_anew(Self::new(self.pop, listing));
         }
+    }
+
+    /// Takes another one's place, whatever its revision. Followers list everything anew.
+    pub(crate) fn start_anew(&mut self, other: Self) {
+        let life = self.life + 1;
+        *self = Self { life, ..other };
+    }
+
+    pub(crate) const fn life(&self) -> u64 {
+        self.life
     }
 
     pub(crate) fn load(&self, call: CallId) -> Listing {
@@ -131,6 +153,10 @@ impl Cache {
 
     pub(crate) fn read(&self, key: Key) -> Option<Entry> {
         self.records.get(&key).map(|stored| stored.entry(key))
+    }
+
+    pub(crate) fn revision_of(&self, key: Key) -> Option<Revision> {
+        self.records.get(&key).map(|stored| stored.revision)
     }
 
     pub(crate) fn restore(&self, buckets: &BucketSet) -> Listing {
@@ -161,16 +187,22 @@ impl Cache {
         entries.extend(calls.chain(legs).chain(blobs).map(|(key, stored)| stored.entry(*key)));
     }
 
-    /// Some of the changes of these buckets after `after`, in whole revisions.
-    pub(crate) fn changes(&self, buckets: &BucketSet, after: Revision) -> Result<Changes, StoreError> {
-        if after < self.compacted || after > self.revision {
+    /// Some of the changes of these buckets after `after`, in whole revisions; and how many others were passed over.
+    pub(crate) fn changes_in(
+        &self,
+        life: u64,
+        buckets: &BucketSet,
+        after: Revision,
+    ) -> Result<(Changes, usize), StoreError> {
+        if life != self.life || after < self.compacted || after > self.revision {
             return Err(StoreError::Compacted);
         }
         let start = self.changes.partition_point(|event| event.revision <= after);
         let mut told = Changes { events: Vec::new(), reached: self.revision };
-        let mut bytes = 0;
+        let (mut bytes, mut passed) = (0, 0);
         for event in self.changes.iter().skip(start) {
             if !buckets.has(event.key) {
+                passed += 1;
                 continue;
             }
             let last = told.events.last().map(|last| last.revision);
@@ -182,7 +214,7 @@ impl Cache {
             bytes += bytes_of(event);
             told.events.push(event.clone());
         }
-        Ok(told)
+        Ok((told, passed))
     }
 
     pub(crate) fn find_client(&self, transport: Transport, client: ClientAddr) -> Option<AllocationRef> {
@@ -211,6 +243,12 @@ mod tests {
     fn command(keys: &[Key], bytes: usize) -> Command {
         let op = |key: &Key| Op { key: *key, based_on: Revision::ZERO, change: Change::Put(vec![0; bytes]) };
         Command { ops: keys.iter().map(op).collect() }
+    }
+
+    impl Cache {
+        fn changes(&self, buckets: &BucketSet, after: Revision) -> Result<Changes, StoreError> {
+            self.changes_in(self.life, buckets, after).map(|(changes, _)| changes)
+        }
     }
 
     fn cache() -> Cache {

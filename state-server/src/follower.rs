@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::wrappers::WatchStream;
 
 use crate::limits;
-use crate::writer::{AWAY, Shared};
+use crate::shared::{AWAY, Shared};
 
 /// What a watch reads from.
 pub(crate) struct Follower {
@@ -23,8 +23,10 @@ pub(crate) struct Follower {
     latest: WatchStream<Revision>,
     buckets: BucketSet,
     at: Revision,
-    /// What the other side knows to have reached.
-    told: Revision,
+    /// Which life of the cache it began in.
+    life: u64,
+    /// Changes that were passed over since the other side was last told where we are.
+    untold: usize,
     ended: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -34,10 +36,10 @@ impl Follower {
         shared: Arc<Shared>,
         latest: WatchStream<Revision>,
         buckets: BucketSet,
-        after: Revision,
+        (after, life): (Revision, u64),
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Self { shared, latest, buckets, at: after, told: after, ended: false, _place: place }
+        Self { shared, latest, buckets, at: after, life, untold: 0, ended: false, _place: place }
     }
 }
 
@@ -49,11 +51,12 @@ impl Stream for Follower {
             return Poll::Ready(None);
         }
         loop {
-            match self.shared.read(|cache| cache.changes(&self.buckets, self.at)) {
-                Ok(changes) => {
+            match self.shared.read(|cache| cache.changes_in(self.life, &self.buckets, self.at)) {
+                Ok((changes, passed)) => {
                     self.at = changes.reached;
-                    if !changes.events.is_empty() || changes.reached.0.saturating_sub(self.told.0) >= limits::UNTOLD {
-                        self.told = changes.reached;
+                    self.untold += passed;
+                    if !changes.events.is_empty() || self.untold >= limits::UNTOLD {
+                        self.untold = 0;
                         return Poll::Ready(Some(Ok(changes)));
                     }
                 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
@@ -16,14 +17,17 @@ use tandem_wire::id::{CallId, PopId};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::Wall;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::WatchStream;
 
 use crate::backend::{Backend, OpenError};
 use crate::cache::Cache;
 use crate::embedded::Embedded;
+use crate::etcd::{self, EtcdConfig};
 use crate::follower::Follower;
 use crate::limits;
-use crate::writer::{AWAY, Counters, Job, Shared, Writer};
+use crate::shared::{AWAY, Cause, Counters, Shared};
+use crate::writer::{Job, Writer};
 
 /// The store of one PoP, open. Its writer ends when the last handle is dropped, and with it whoever follows.
 pub struct StateServer {
@@ -34,6 +38,8 @@ pub struct StateServer {
     writable: watch::Receiver<bool>,
     followers: Arc<Semaphore>,
     shared: Arc<Shared>,
+    /// What runs on etcd; ends with us. The embedded store's thread ends by itself.
+    _tasks: JoinSet<()>,
 }
 
 impl std::fmt::Debug for StateServer {
@@ -72,9 +78,24 @@ impl StateServer {
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(OpenError::System)?;
+        Ok(Self::new(pop, jobs, etcd::Running { shared, latest, writable, tasks: JoinSet::new() }))
+    }
+
+    /// Opens the store of `pop` in an etcd cluster, or makes it, which `now` dates; waits for etcd for as long as it takes.
+    /// Several of these may be open on one store, here and elsewhere.
+    ///
+    /// # Errors
+    /// [`OpenError`], if waiting would not help.
+    pub async fn connect(config: &EtcdConfig, pop: PopId, now: fn() -> Wall) -> Result<Arc<Self>, OpenError> {
+        let (jobs, waiting) = mpsc::channel(limits::COMMANDS_WAITING);
+        Ok(Self::new(pop, jobs, etcd::start(config, pop, now, waiting).await?))
+    }
+
+    fn new(pop: PopId, jobs: mpsc::Sender<Job>, running: etcd::Running) -> Arc<Self> {
+        let etcd::Running { shared, latest, writable, tasks } = running;
         let job_bytes = Arc::new(Semaphore::new(limits::COMMAND_BYTES_WAITING as usize));
         let followers = Arc::new(Semaphore::new(limits::FOLLOWERS));
-        Ok(Arc::new(Self { pop, jobs, job_bytes, latest, writable, followers, shared }))
+        Arc::new(Self { pop, jobs, job_bytes, latest, writable, followers, shared, _tasks: tasks })
     }
 
     /// What it counts.
@@ -95,6 +116,12 @@ impl StateServer {
         *self.writable.borrow()
     }
 
+    /// Why they are not.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        self.shared.cause()
+    }
+
     /// Waits until commands are taken.
     pub async fn writable(&self) {
         // It fails only if the writer is gone, and then nothing will ever be writable.
@@ -107,9 +134,11 @@ impl StateServer {
         Arc::clone(&self.shared) as Arc<dyn Source>
     }
 
+    /// Those who are told to come back are told different times, so that they do not all come at once.
     fn away(&self) -> StoreError {
-        self.shared.counters.away.fetch_add(1, Ordering::Relaxed);
-        AWAY
+        let before = self.shared.counters.away.fetch_add(1, Ordering::Relaxed);
+        let spread = before.wrapping_mul(37) % limits::RETRY_SPREAD_MS;
+        StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS + spread }
     }
 }
 
@@ -117,9 +146,15 @@ impl Source for Shared {
     fn collect(&self, emit: &mut dyn FnMut(Series, u64)) {
         let c = &self.counters;
         let counters = [&c.committed, &c.stale, &c.batches, &c.away, &c.failures, &c.compacted];
-        let counters = counters.map(|counter| counter.load(Ordering::Relaxed));
-        let gauges = self.read(|cache| [cache.len() as u64, cache.revision().0]);
-        for (series, total) in metric::WRITER.iter().chain(&metric::CACHE).zip(counters.into_iter().chain(gauges)) {
+        let etcd = [&c.renewed, &c.relisted, &c.strangers];
+        let counters = counters.into_iter().chain(etcd).map(|counter| counter.load(Ordering::Relaxed));
+        let age = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
+        let cause = self.cause();
+        let unwritable = [Cause::Away, Cause::Full].map(|each| u64::from(each == cause));
+        let gauges = self.read(|cache| [cache.len() as u64, cache.revision().0, age]);
+        let series =
+            metric::WRITER.iter().chain(&metric::ETCD).chain(&metric::CACHE).chain(&metric::UNWRITABLE_BY_CAUSE);
+        for (series, total) in series.zip(counters.chain(gauges).chain(unwritable)) {
             emit(*series, total);
         }
     }
@@ -165,18 +200,29 @@ impl Store for StateServer {
     }
 
     async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
-        // Asked once now, so that who comes too late is told at once.
-        if let Err(error) = self.shared.read(|cache| cache.changes(&BucketSet::none(), after)) {
-            self.shared.counters.compacted.fetch_add(1, Ordering::Relaxed);
-            return Err(error);
+        // Who comes from another state server may have seen what we have not yet.
+        if after > self.revision() {
+            let mut latest = self.latest.clone();
+            let reached = latest.wait_for(|latest| *latest >= after);
+            let _ = tokio::time::timeout(limits::FOLLOWER_AHEAD, reached).await;
         }
+        // Asked once now, so that who comes too late is told at once.
+        let life =
+            self.shared.read(|cache| cache.changes_in(cache.life(), &BucketSet::none(), after).map(|_| cache.life()));
+        let life = life.inspect_err(|_| {
+            self.shared.counters.compacted.fetch_add(1, Ordering::Relaxed);
+        })?;
         let Ok(place) = Arc::clone(&self.followers).try_acquire_owned() else { return Err(self.away()) };
         let latest = WatchStream::from_changes(self.latest.clone());
-        let follower = Follower::new(Arc::clone(&self.shared), latest, buckets.clone(), after, place);
+        let follower = Follower::new(Arc::clone(&self.shared), latest, buckets.clone(), (after, life), place);
         Ok(Watch::new(Box::pin(follower), after))
     }
 
     async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError> {
         Ok(self.shared.read(|cache| cache.find_client(transport, client)))
+    }
+
+    fn age(&self) -> Duration {
+        self.shared.age()
     }
 }

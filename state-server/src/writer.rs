@@ -6,32 +6,16 @@
 //! After a failed write it takes no commands until it has opened the backend again, which it tries by itself: what is
 //! durable is only known then.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tandem_state_client::{Command, Revision, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::backend::Backend;
-use crate::cache::{Cache, Durable};
+use crate::cache::Durable;
 use crate::limits;
-
-/// What the writer counts.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Commands made durable.
-    pub committed: AtomicU64,
-    /// Commands refused because their record had changed.
-    pub stale: AtomicU64,
-    /// Durable writes, each of one or more commands.
-    pub batches: AtomicU64,
-    /// Commands told to come back: the backend could not write, or too many were waiting.
-    pub away: AtomicU64,
-    /// Times the backend failed.
-    pub failures: AtomicU64,
-    /// Followers that were told to list everything anew.
-    pub compacted: AtomicU64,
-}
+use crate::shared::{AWAY, Cause, Shared};
 
 /// A command and who waits for it.
 pub(crate) struct Job {
@@ -41,34 +25,12 @@ pub(crate) struct Job {
     pub(crate) _bytes: OwnedSemaphorePermit,
 }
 
-/// What the writer shares with readers.
-pub(crate) struct Shared {
-    cache: RwLock<Cache>,
-    pub(crate) counters: Counters,
-}
-
-impl Shared {
-    pub(crate) fn new(cache: Cache) -> Self {
-        Self { cache: RwLock::new(cache), counters: Counters::default() }
-    }
-
-    /// The cache, to read. A reader that panicked has changed nothing; a writer that panicked ends with its thread.
-    pub(crate) fn read<T>(&self, act: impl FnOnce(&Cache) -> T) -> T {
-        match self.cache.read() {
-            Ok(cache) => act(&cache),
-            Err(poisoned) => act(&poisoned.into_inner()),
-        }
-    }
-
-    fn write<T>(&self, act: impl FnOnce(&mut Cache) -> T) -> T {
-        match self.cache.write() {
-            Ok(mut cache) => act(&mut cache),
-            Err(poisoned) => act(&mut poisoned.into_inner()),
-        }
+impl Job {
+    /// Answers it. Who no longer waits finds out when it reads.
+    pub(crate) fn answer(self, result: Result<Revision, StoreError>) {
+        let _ = self.answer.send(result);
     }
 }
-
-pub(crate) const AWAY: StoreError = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
 
 /// Everything that the thread owns.
 pub(crate) struct Writer<B> {
@@ -121,6 +83,7 @@ impl<B: Backend> Writer<B> {
                 self.shared.counters.failures.fetch_add(1, Ordering::Relaxed);
                 self.shared.counters.away.fetch_add(commands.len() as u64, Ordering::Relaxed);
                 tracing::error!(%error, commands = commands.len(), "a batch could not be written");
+                self.shared.unwritable(Cause::Away);
                 // Said before they are told: who asks again at once is to find it so.
                 self.writable.send_replace(false);
                 for (answer, _) in waiting {
@@ -171,6 +134,7 @@ impl<B: Backend> Writer<B> {
                     cache.revision()
                 });
                 self.latest.send_replace(latest);
+                self.shared.unwritable(Cause::None);
                 tracing::info!("the store takes commands again");
                 true
             }

@@ -1,5 +1,7 @@
-//! The conformance suite on the embedded store: as it is, and over gRPC.
+//! The conformance suite on every store: as it is, and over gRPC.
 #![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
 
 use std::sync::Arc;
 
@@ -25,11 +27,26 @@ async fn the_embedded_store_passes_the_suite_in_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_store_passes_the_suite_over_grpc() {
     let folder = tempfile::tempdir().unwrap();
+    over_grpc(open(&folder)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_on_etcd_passes_the_suite_in_process() {
+    let Some(cluster) = support::Cluster::start(1) else { return };
+    conformance::every_check(cluster.server().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_on_three_nodes_of_etcd_passes_the_suite_over_grpc() {
+    let Some(cluster) = support::Cluster::start(3) else { return };
+    over_grpc(cluster.server().await).await;
+}
+
+async fn over_grpc(store: Arc<StateServer>) {
     let secret = Secret::new(vec![7; 32]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let store = open(&folder);
     let server = tokio::spawn({
         let secret = secret.clone();
         async move { tandem_state_client::grpc::serve(listener, store, &secret, async { _ = stopped.await }).await }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tandem_core::topology::Transport;
 use tandem_state_client::conformance::POP;
 use tandem_state_client::{
-    BucketSet, Change, Command, Key, Op, RemoteStore, Revision, Store, StoreError, Watch, grpc, limits,
+    AllocationRef, BucketSet, Change, Command, Entry, Key, Listing, Op, RemoteStore, Revision, Store, StoreError,
+    Watch, grpc, limits,
 };
 use tandem_state_server::StateServer;
 use tandem_wire::id::{BucketId, CallId, LegId};
@@ -280,4 +281,107 @@ async fn who_takes_every_place_without_a_word_keeps_none_of_them() {
     })
     .await
     .expect("the places did not come back");
+}
+
+fn several(addresses: &[SocketAddr]) -> RemoteStore {
+    let endpoints: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
+    RemoteStore::of_several(&endpoints, &secret()).unwrap()
+}
+
+fn command(n: u128) -> Command {
+    Command { ops: vec![put(Key::Call(call(n)), Revision::ZERO, vec![1])] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_one_of_two_servers_is_not_there_the_other_is_asked_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let serving = Serving::new(store(&folder)).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let gone = socket.local_addr().unwrap();
+    // A command that was never sent too: whichever is asked first.
+    for (n, addresses) in [[gone, serving.address], [serving.address, gone]].iter().enumerate() {
+        let remote = several(addresses);
+        timeout(limits::CONNECT_TIMEOUT, remote.commit(command(n as u128 + 1))).await.expect("it waited").unwrap();
+        let errors = timeout(limits::CONNECT_TIMEOUT, every_question(&several(addresses))).await.expect("it waited");
+        let key = Key::Call(call(1));
+        assert_eq!(errors, [Some(StoreError::Stale { key }), None, None, Some(StoreError::Compacted), None]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_holds_up_a_question_once_and_a_command_is_never_sent_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let serving = Serving::new(Arc::clone(&store)).await;
+    let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [hung.local_addr().unwrap(), serving.address];
+    let remote = several(&addresses);
+    let late = limits::ANSWER_TIMEOUT + Duration::from_millis(500);
+    assert!(timeout(late, remote.load(call(1))).await.expect("it hangs").is_ok());
+    // From now on it is not asked.
+    timeout(Duration::from_millis(500), remote.load(call(1))).await.expect("it hangs").unwrap();
+    let remote = several(&addresses);
+    let put_off = timeout(late, remote.commit(command(1))).await.expect("it hangs");
+    assert!(put_off.is_err_and(|error| error.is_away()), "what the first did with it is not known");
+    assert!(store.restore(&BucketSet::all()).await.unwrap().entries.is_empty());
+    timeout(Duration::from_millis(500), remote.commit(command(1))).await.expect("it hangs").unwrap();
+}
+
+/// A store whose answers are seven seconds old.
+struct Old(Arc<StateServer>);
+
+#[async_trait::async_trait]
+impl Store for Old {
+    async fn commit(&self, command: Command) -> Result<Revision, StoreError> {
+        self.0.commit(command).await
+    }
+
+    async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
+        self.0.load(call).await
+    }
+
+    async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {
+        self.0.read(key).await
+    }
+
+    async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {
+        self.0.restore(buckets).await
+    }
+
+    async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
+        self.0.watch(buckets, after).await
+    }
+
+    async fn find_client(&self, way: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError> {
+        self.0.find_client(way, client).await
+    }
+
+    fn age(&self) -> Duration {
+        Duration::from_secs(7)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_how_old_it_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let current = Serving::new(Arc::clone(&store)).await;
+    let fresh = current.client();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let old = client(listener.local_addr().unwrap(), &secret());
+    let serving =
+        tokio::spawn(
+            async move { grpc::serve(listener, Arc::new(Old(store)), &secret(), std::future::pending()).await },
+        );
+    for (remote, age) in [(&fresh, 0), (&old, 7)] {
+        let address = ClientAddr::new("192.0.2.1:9".parse().unwrap());
+        remote.load(call(1)).await.unwrap();
+        assert_eq!(remote.age().as_secs(), age);
+        remote.restore(&BucketSet::all()).await.unwrap();
+        remote.read(Key::Call(call(1))).await.unwrap();
+        remote.find_client(Transport::Udp, address).await.unwrap();
+        assert_eq!(remote.age().as_secs(), age);
+    }
+    serving.abort();
 }

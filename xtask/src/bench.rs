@@ -13,13 +13,20 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
             bench("relay", rest)
         }
         ["signaling", rest @ ..] => bench("signaling", rest),
-        [] => Err(Trouble::Usage("which bench? There are: relay, signaling".to_owned())),
-        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, signaling"))),
+        ["state", rest @ ..] => {
+            tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::ETCD])?;
+            // The store's own crate: neither page nor binary is needed.
+            let mut all = vec!["--package", "tandem-state-server", "--bench", "state", "--"];
+            all.extend(rest);
+            Child::cargo("bench", &all).run()
+        }
+        [] => Err(Trouble::Usage("which bench? There are: relay, signaling, state".to_owned())),
+        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, signaling, state"))),
     }
 }
 
 fn bench(name: &str, arguments: &[&str]) -> Result<(), Trouble> {
-    tools::see_to(&[tools::PROTOC, tools::NODE, tools::NPM])?;
+    tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::NODE, tools::NPM])?;
     web::packages()?;
     web::build()?;
     Child::cargo("build", &["--release"]).run()?;

@@ -30,7 +30,15 @@ const RATES: [&str; 7] = [
 
 /// Sees to both browsers and schemathesis, builds, and runs the calls and the requests.
 pub(crate) fn run() -> Result<(), Trouble> {
-    tools::see_to(&[tools::PROTOC, tools::NODE, tools::NPM, tools::CHROMIUM, tools::FIREFOX, tools::PYTHON])?;
+    tools::see_to(&[
+        tools::PROTOC,
+        tools::PROTOS,
+        tools::NODE,
+        tools::NPM,
+        tools::CHROMIUM,
+        tools::FIREFOX,
+        tools::PYTHON,
+    ])?;
     web::packages()?;
     web::build()?;
     Child::cargo("build", &[]).run()?;

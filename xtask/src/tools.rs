@@ -24,6 +24,20 @@ pub(crate) struct Tool {
 /// Compiles the state server's contract.
 pub(crate) const PROTOC: Tool =
     Tool { program: "protoc", packages: &["protobuf-compiler"], purpose: "the gRPC contract", version_min: None };
+/// What etcd's contract is written in terms of; not a program, but the same holds for it.
+pub(crate) const PROTOS: Tool = Tool {
+    program: "/usr/include/google/protobuf/descriptor.proto",
+    packages: &["libprotobuf-dev"],
+    purpose: "etcd's gRPC contract",
+    version_min: None,
+};
+/// The store of a PoP with several state servers; its tests start clusters of their own. Debian starts a server of its own
+/// as a service where there is systemd: nothing here needs that one.
+pub(crate) const ETCD: Tool =
+    Tool { program: "etcd", packages: &["etcd-server"], purpose: "the store on etcd", version_min: None };
+/// Asks and mends etcd from a terminal; the tests of its faults do.
+pub(crate) const ETCDCTL: Tool =
+    Tool { program: "etcdctl", packages: &["etcd-client"], purpose: "the store on etcd", version_min: None };
 /// Builds the page and runs its tests. The floor is Vite's (package.json, "engines").
 pub(crate) const NODE: Tool = Tool {
     program: "node",
@@ -55,9 +69,9 @@ pub(crate) const FIREFOX: Tool =
     Tool { program: "firefox-esr", packages: &["firefox-esr"], purpose: "calls with Firefox", version_min: None };
 
 /// What the product and its page are built with.
-pub(crate) const BUILD: &[Tool] = &[PROTOC, NODE, NPM];
+pub(crate) const BUILD: &[Tool] = &[PROTOC, PROTOS, NODE, NPM];
 /// What `cargo xtask test` needs.
-pub(crate) const TEST: &[Tool] = &[PROTOC, NODE, NPM, CHROMIUM, COTURN, IP];
+pub(crate) const TEST: &[Tool] = &[PROTOC, PROTOS, NODE, NPM, CHROMIUM, COTURN, IP, ETCD, ETCDCTL];
 
 /// Sees to it that all of `tools` are there.
 ///
@@ -79,6 +93,9 @@ pub(crate) fn see_to(tools: &[Tool]) -> Result<(), Trouble> {
 
 impl Tool {
     fn is_there(&self) -> bool {
+        if self.program.starts_with('/') {
+            return Path::new(self.program).is_file();
+        }
         if !on_path(self.program) {
             return false;
         }

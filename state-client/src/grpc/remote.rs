@@ -1,7 +1,12 @@
-//! The client: a store that is somewhere else.
+//! The client: a store that is somewhere else, at one state server or several.
 //!
-//! Decides how long to wait for an answer. A server that cannot be reached is [`StoreError::Away`]; the next call tries
-//! to connect again.
+//! Decides which server is asked and how long to wait for its answer. One is asked until it is away; then the next. What
+//! only reads is asked again there at once. A command is sent again only if the first server was never reached: one whose
+//! fate is unknown is [`StoreError::Away`], and whoever sent it reads before it decides anew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
@@ -15,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::proto::state_client::StateClient;
-use super::status::from_status;
+use super::status::{age_ms, from_status};
 use super::{AUTHORIZATION, bearer, convert, proto};
 use crate::{AllocationRef, BucketSet, Command, Entry, Fault, Key, Listing, Store, StoreError, Watch, limits};
 
@@ -30,10 +35,16 @@ impl Interceptor for Bearer {
     }
 }
 
-/// A state server in another process.
+type Client = StateClient<InterceptedService<Channel, Bearer>>;
+
+/// One or several state servers of one store, in other processes.
 #[derive(Clone)]
 pub struct RemoteStore {
-    client: StateClient<InterceptedService<Channel, Bearer>>,
+    servers: Arc<[Client]>,
+    /// The one that is asked.
+    active: Arc<AtomicUsize>,
+    /// What the last answer said of its age, in milliseconds.
+    age_ms: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for RemoteStore {
@@ -60,62 +71,130 @@ impl RemoteStore {
     /// # Errors
     /// [`RemoteError`].
     pub fn new(endpoint: &str, secret: &Secret) -> Result<Self, RemoteError> {
-        let endpoint: Endpoint = endpoint.parse().map_err(|_| RemoteError::Endpoint)?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().authority().is_none() {
+        Self::of_several(&[endpoint], secret)
+    }
+
+    /// A client of several servers of one store, of which the first is asked until it is away. As [`Self::new`].
+    ///
+    /// # Errors
+    /// [`RemoteError`]; no endpoint is none that can be used.
+    pub fn of_several(endpoints: &[impl AsRef<str>], secret: &Secret) -> Result<Self, RemoteError> {
+        let bearer = Bearer(bearer(secret).ok_or(RemoteError::Secret)?);
+        let servers: Vec<Client> =
+            endpoints.iter().map(|endpoint| client(endpoint.as_ref(), bearer.clone())).collect::<Result<_, _>>()?;
+        if servers.is_empty() {
             return Err(RemoteError::Endpoint);
         }
-        let channel = endpoint
-            .connect_timeout(limits::CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(limits::KEEP_ALIVE)
-            .keep_alive_timeout(limits::KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .connect_lazy();
-        let bearer = Bearer(bearer(secret).ok_or(RemoteError::Secret)?);
-        let client = StateClient::with_interceptor(channel, bearer)
-            .max_decoding_message_size(limits::MESSAGE_LEN_MAX)
-            .max_encoding_message_size(limits::MESSAGE_LEN_MAX);
-        Ok(Self { client })
+        Ok(Self { servers: servers.into(), active: Arc::default(), age_ms: Arc::default() })
+    }
+
+    /// The server to ask, and its number; `tried` others were asked before it.
+    fn server(&self, first: usize, tried: usize) -> Result<(usize, Client), StoreError> {
+        let number = (first + tried) % self.servers.len();
+        self.servers.get(number).map(|client| (number, client.clone())).ok_or(LATE)
+    }
+
+    /// Server `number` is away: the next one is asked from now on, if nobody has moved on already.
+    fn is_away(&self, number: usize) {
+        let next = (number + 1) % self.servers.len();
+        let _ = self.active.compare_exchange(number, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// How long one server may take: all of them together, what an answer may take.
+    fn patience(&self) -> Duration {
+        limits::ANSWER_TIMEOUT / u32::try_from(self.servers.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Asks one server after another, until one is not away.
+    async fn ask<T, F>(&self, question: impl Fn(Client) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let first = self.active.load(Ordering::Relaxed);
+        let mut error = LATE;
+        for tried in 0..self.servers.len() {
+            let (number, client) = self.server(first, tried)?;
+            match question(client).await {
+                Err(away) if away.is_away() => {
+                    self.is_away(number);
+                    error = away;
+                }
+                answer => return answer,
+            }
+        }
+        Err(error)
     }
 
     /// A request that the server gives up too when we do.
-    fn timed<T>(message: T) -> Request<T> {
+    fn timed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.set_timeout(limits::ANSWER_TIMEOUT);
+        request.set_timeout(self.patience());
         request
     }
+
+    /// Waits for an answer, and no longer than it may take: a server that hangs is away.
+    async fn answer<T>(&self, answer: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, StoreError> {
+        let response = match tokio::time::timeout(self.patience(), answer).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => return Err(from_status(&status)),
+            Err(_) => return Err(LATE),
+        };
+        self.age_ms.store(age_ms(response.metadata()), Ordering::Relaxed);
+        Ok(response.into_inner())
+    }
+
+    /// Puts a list together. Each part must come in time: a long list may take long, a server that hangs may not.
+    async fn listing(
+        &self,
+        parts: impl Future<Output = Result<Response<Streaming<proto::Listing>>, Status>>,
+    ) -> Result<Listing, StoreError> {
+        let mut parts = self.answer(parts).await?;
+        let mut entries = Vec::new();
+        loop {
+            let part = match tokio::time::timeout(self.patience(), parts.next()).await {
+                Ok(Some(part)) => part.map_err(|status| from_status(&status))?,
+                // It broke off before its last part.
+                Ok(None) | Err(_) => return Err(LATE),
+            };
+            for entry in part.entries {
+                entries.push(convert::entry_from(entry)?);
+            }
+            if part.last {
+                return Ok(Listing { revision: Revision(part.revision), entries });
+            }
+        }
+    }
+}
+
+fn client(endpoint: &str, bearer: Bearer) -> Result<Client, RemoteError> {
+    let endpoint: Endpoint = endpoint.parse().map_err(|_| RemoteError::Endpoint)?;
+    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().authority().is_none() {
+        return Err(RemoteError::Endpoint);
+    }
+    let channel = endpoint
+        .connect_timeout(limits::CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(limits::KEEP_ALIVE)
+        .keep_alive_timeout(limits::KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect_lazy();
+    Ok(StateClient::with_interceptor(channel, bearer)
+        .max_decoding_message_size(limits::MESSAGE_LEN_MAX)
+        .max_encoding_message_size(limits::MESSAGE_LEN_MAX))
 }
 
 const LATE: StoreError = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
 
-/// Waits for an answer, and no longer than it may take: a server that hangs is away.
-async fn answer<T>(answer: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, StoreError> {
-    match tokio::time::timeout(limits::ANSWER_TIMEOUT, answer).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(from_status(&status)),
-        Err(_) => Err(LATE),
-    }
-}
-
-/// Puts a list together. Each part must come in time: a long list may take long, a server that hangs may not.
-async fn listing(
-    parts: impl Future<Output = Result<Response<Streaming<proto::Listing>>, Status>>,
-) -> Result<Listing, StoreError> {
-    let mut parts = answer(parts).await?;
-    let mut entries = Vec::new();
-    loop {
-        let part = match tokio::time::timeout(limits::ANSWER_TIMEOUT, parts.next()).await {
-            Ok(Some(part)) => part.map_err(|status| from_status(&status))?,
-            // It broke off before its last part.
-            Ok(None) | Err(_) => return Err(LATE),
-        };
-        for entry in part.entries {
-            entries.push(convert::entry_from(entry)?);
+/// Whether a request was never sent, since there was no connection to send it on.
+fn never_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
         }
-        if part.last {
-            return Ok(Listing { revision: Revision(part.revision), entries });
-        }
+        cause = error.source();
     }
+    false
 }
 
 #[async_trait]
@@ -124,36 +203,54 @@ impl Store for RemoteStore {
         // What cannot be right is not sent; which PoP the store is of, only the store knows.
         let pop = command.ops.first().ok_or(Fault::OpCount)?.key.pop();
         command.check(pop)?;
-        let mut client = self.client.clone();
-        let reply = answer(client.commit(Self::timed(convert::command_to(command)))).await?;
-        Ok(Revision(reply.revision))
+        let first = self.active.load(Ordering::Relaxed);
+        let request = convert::command_to(command);
+        for tried in 0..self.servers.len() {
+            let (number, mut client) = self.server(first, tried)?;
+            // All of the time there is: who gives up on a command does not know what became of it.
+            let mut timed = Request::new(request.clone());
+            timed.set_timeout(limits::ANSWER_TIMEOUT);
+            let status = match tokio::time::timeout(limits::ANSWER_TIMEOUT, client.commit(timed)).await {
+                Ok(Ok(reply)) => return Ok(Revision(reply.into_inner().revision)),
+                Ok(Err(status)) => status,
+                Err(_) => {
+                    self.is_away(number);
+                    return Err(LATE);
+                }
+            };
+            let error = from_status(&status);
+            if error.is_away() {
+                self.is_away(number);
+            }
+            if !never_sent(&status) {
+                return Err(error);
+            }
+        }
+        Err(LATE)
     }
 
     async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
-        let mut client = self.client.clone();
-        listing(client.load(Request::new(proto::LoadRequest { call: call.to_string() }))).await
+        let request = proto::LoadRequest { call: call.to_string() };
+        self.ask(async |mut client| self.listing(client.load(Request::new(request.clone()))).await).await
     }
 
     async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {
-        let mut client = self.client.clone();
-        let reply = answer(client.read(Self::timed(proto::ReadRequest { key: key.to_string() }))).await?;
+        let request = proto::ReadRequest { key: key.to_string() };
+        let reply = self.ask(async |mut client| self.answer(client.read(self.timed(request.clone()))).await).await?;
         reply.entry.map(convert::entry_from).transpose()
     }
 
     async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {
-        let mut client = self.client.clone();
-        listing(client.restore(Request::new(proto::RestoreRequest {
-            buckets: convert::buckets_to(buckets),
-            left_out: buckets.kinds().left_out(),
-        })))
-        .await
+        let left_out = buckets.kinds().left_out();
+        let request = proto::RestoreRequest { buckets: convert::buckets_to(buckets), left_out };
+        self.ask(async |mut client| self.listing(client.restore(Request::new(request.clone()))).await).await
     }
 
     async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
         let left_out = buckets.kinds().left_out();
         let request = proto::WatchRequest { buckets: convert::buckets_to(buckets), after: after.0, left_out };
-        let mut client = self.client.clone();
-        let changes = answer(client.watch(Request::new(request))).await?;
+        let changes =
+            self.ask(async |mut client| self.answer(client.watch(Request::new(request.clone()))).await).await?;
         let changes = changes.map(|changes| match changes {
             Ok(changes) => convert::changes_from(changes),
             Err(status) => Err(from_status(&status)),
@@ -166,8 +263,13 @@ impl Store for RemoteStore {
         transport: Transport,
         client_addr: ClientAddr,
     ) -> Result<Option<AllocationRef>, StoreError> {
-        let mut client = self.client.clone();
-        let reply = answer(client.find_client(Self::timed(convert::client_to(transport, client_addr)))).await?;
+        let request = convert::client_to(transport, client_addr);
+        let reply =
+            self.ask(async |mut client| self.answer(client.find_client(self.timed(request.clone()))).await).await?;
         reply.owner.as_ref().map(convert::owner_from).transpose()
+    }
+
+    fn age(&self) -> Duration {
+        Duration::from_millis(self.age_ms.load(Ordering::Relaxed))
     }
 }

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::connections::connections;
 use super::proto::state_server::{State, StateServer};
-use super::status::to_status;
+use super::status::{set_age, to_status};
 use super::{AUTHORIZATION, bearer, convert, proto};
 use crate::{Entry, Fault, Listing, Store, StoreError, Watch, limits};
 
@@ -36,6 +36,13 @@ impl<S: Store + ?Sized> Service<S> {
     fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
         let away = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
         Arc::clone(&self.lists).try_acquire_owned().map_err(|_| to_status(&away))
+    }
+
+    /// An answer from what the store remembers.
+    fn aged<T>(&self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        set_age(response.metadata_mut(), self.store.age());
+        response
     }
 }
 
@@ -57,13 +64,13 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
         let call = request.into_inner().call.parse().map_err(|_| status(StoreError::Invalid(Fault::Unreadable)))?;
         let place = self.place()?;
         let listing = self.store.load(call).await.map_err(status)?;
-        Ok(Response::new(tokio_stream::iter(Parts::new(listing, place))))
+        Ok(self.aged(tokio_stream::iter(Parts::new(listing, place))))
     }
 
     async fn read(&self, request: Request<proto::ReadRequest>) -> Result<Response<proto::ReadReply>, Status> {
         let key = request.into_inner().key.parse().map_err(|_| status(StoreError::Invalid(Fault::Unreadable)))?;
         let entry = self.store.read(key).await.map_err(status)?;
-        Ok(Response::new(proto::ReadReply { entry: entry.map(convert::entry_to) }))
+        Ok(self.aged(proto::ReadReply { entry: entry.map(convert::entry_to) }))
     }
 
     type RestoreStream = tokio_stream::Iter<Parts>;
@@ -73,7 +80,7 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
         let buckets = convert::wanted_from(&request.buckets, request.left_out).map_err(status)?;
         let place = self.place()?;
         let listing = self.store.restore(&buckets).await.map_err(status)?;
-        Ok(Response::new(tokio_stream::iter(Parts::new(listing, place))))
+        Ok(self.aged(tokio_stream::iter(Parts::new(listing, place))))
     }
 
     type WatchStream = Told;
@@ -83,7 +90,7 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
         let buckets = convert::wanted_from(&request.buckets, request.left_out).map_err(status)?;
         let watch = self.store.watch(&buckets, Revision(request.after)).await.map_err(status)?;
         let closing = WatchStream::from_changes(self.closing.clone());
-        Ok(Response::new(Told { watch, closing, ended: false }))
+        Ok(self.aged(Told { watch, closing, ended: false }))
     }
 
     async fn find_client(
@@ -92,7 +99,7 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
     ) -> Result<Response<proto::FindClientReply>, Status> {
         let (transport, client) = convert::client_from(&request.into_inner()).map_err(status)?;
         let owner = self.store.find_client(transport, client).await.map_err(status)?;
-        Ok(Response::new(proto::FindClientReply { owner: owner.map(convert::owner_to) }))
+        Ok(self.aged(proto::FindClientReply { owner: owner.map(convert::owner_to) }))
     }
 }
 

@@ -1,7 +1,9 @@
-//! Errors to statuses and back. The one place where this is decided.
+//! Errors to statuses and back, and the age of answers. The one place where this is decided.
 //!
 //! Each of our errors has a word in the status's metadata beside its code. A status without a word was not made by a
 //! store: it comes from the transport, or from somebody who speaks another version.
+
+use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -14,6 +16,8 @@ const ERROR: &str = "tandem-error";
 const RETRY_AFTER_MS: &str = "tandem-retry-after-ms";
 /// The header that says which record was stale.
 const KEY: &str = "tandem-key";
+/// The header that says how old an answer may be; without it, it is current.
+const AGE_MS: &str = "tandem-age-ms";
 /// When nobody says when to come back.
 const RETRY_AFTER_DEFAULT_MS: u64 = 100;
 
@@ -54,6 +58,18 @@ fn set(metadata: &mut MetadataMap, name: &'static str, value: &str) {
     if let Ok(value) = value.parse() {
         metadata.insert(name, value);
     }
+}
+
+/// Says in an answer how old it may be.
+pub(super) fn set_age(metadata: &mut MetadataMap, age: Duration) {
+    if age > Duration::ZERO {
+        set(metadata, AGE_MS, &age.as_millis().to_string());
+    }
+}
+
+/// How old an answer may be, in milliseconds.
+pub(super) fn age_ms(metadata: &MetadataMap) -> u64 {
+    metadata.get(AGE_MS).and_then(|age| age.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 fn get<T: std::str::FromStr>(status: &Status, name: &str) -> Option<T> {

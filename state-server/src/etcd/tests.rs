@@ -1,0 +1,86 @@
+//! What cannot be made to happen from outside: a watch whose connection lives and that says nothing, and a change that the
+//! watch has lost.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use support::{Cluster, call, now, put};
+use tandem_state_client::conformance::POP;
+use tandem_state_client::{Command, Key, Revision, Store as _, StoreError};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::*;
+use crate::cache::Durable;
+use crate::shared::AWAY;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_says_nothing_is_noticed_though_its_connection_lives() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    // Nobody watches: that is what a watch looks like that says nothing.
+    let (engine, mut renew) = list_first(&cluster.config(), POP, now).await.unwrap();
+    let mut keeper = JoinSet::new();
+    keeper.spawn(Keeper { engine: Arc::clone(&engine) }.run());
+    let other = cluster.server().await;
+    other.commit(Command { ops: vec![put(Key::Call(call(1)), Revision::ZERO, b"1")] }).await.unwrap();
+    assert_eq!(timeout(PATIENCE, renew.recv()).await.unwrap(), Some(Renew::Watch));
+    // Its age grows, though etcd answers.
+    timeout(PATIENCE, async {
+        while engine.shared.age() == Duration::ZERO {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(*engine.writable.borrow());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_writes_in_the_cluster_are_told_from_a_watch_that_is_late() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let store = cluster.server().await;
+    let mut etcd = cluster.stranger().await;
+    let before = store.revision();
+    etcd.put("somebody/else", "x", None).await.unwrap();
+    // The record that is written for this comes back.
+    timeout(PATIENCE, async {
+        while store.revision() == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(store.counters().renewed.load(Ordering::Relaxed), 0);
+    assert!(store.is_writable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_the_watch_has_lost_is_found_by_who_needs_it_and_everything_is_listed_anew() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let (engine, renew) = list_first(&cluster.config(), POP, now).await.unwrap();
+    let key = Key::Call(call(1));
+    let command = || Command { ops: vec![put(key, Revision::ZERO, b"1")] };
+    let revision = cluster.server().await.commit(command()).await.unwrap();
+    // The watch goes past the change without it.
+    engine.shared.write(|cache| cache.apply(Durable::of(revision, [])));
+    engine.latest.send_replace(revision);
+    let (jobs, waiting) = mpsc::channel(1);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Commits { engine: Arc::clone(&engine), jobs: waiting, aside: VecDeque::new() }.run());
+    let commit = async || {
+        let (answer, result) = oneshot::channel();
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        assert!(jobs.send(Job { command: command(), answer, _bytes: place }).await.is_ok());
+        timeout(PATIENCE, result).await.unwrap().unwrap()
+    };
+    assert_eq!(commit().await, Err(AWAY));
+    tasks.spawn(Watcher { engine: Arc::clone(&engine), renew }.run());
+    // Then it is stale for a reason that can be read here.
+    timeout(PATIENCE, async { while commit().await != Err(StoreError::Stale { key }) {} }).await.unwrap();
+    assert_eq!(engine.shared.counters.relisted.load(Ordering::Relaxed), 1);
+    assert_eq!(engine.shared.read(|cache| cache.revision_of(key)), Some(revision));
+}
