@@ -17,11 +17,11 @@ impl Pause {
     }
 
     /// Says why it is waited, aloud the first time.
-    pub(crate) fn because(&mut self, what: &'static str, error: &dyn std::error::Error) {
+    pub(crate) fn because(&mut self, what: &'static str, error: &dyn std::fmt::Display) {
         if self.tried {
-            tracing::debug!(error, "{what}");
+            tracing::debug!(%error, "{what}");
         } else {
-            tracing::warn!(error, "{what}");
+            tracing::warn!(%error, "{what}");
         }
         self.tried = true;
     }
