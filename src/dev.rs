@@ -86,7 +86,7 @@ async fn serve(args: &DevArgs, children: Children) -> Result<(), Failure> {
             .await
             .map(|demo| (processes, demo))
             .map_err(|problem| Failure::Run(format!("no demo call could be made ({})", problem.code()))),
-        Err(name) => Err(Failure::Run(format!("the {} does not start", name.as_str()))),
+        Err(name) => Err(Failure::Run(format!("the {name} does not start"))),
     };
     let (processes, demo) = match started {
         Ok(started) => started,

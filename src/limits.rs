@@ -26,6 +26,8 @@ pub(crate) const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(crate) const OUTAGE_MS_MAX: u64 = 600_000;
 /// The line with which a child says that it is ready. Ours have about 100 bytes.
 pub(crate) const READY_LINE_BYTES: u64 = 4 * 1024;
+/// How often `tandem dev` looks whether a program that is not ours takes connections.
+pub(crate) const KNOCK_EVERY: Duration = Duration::from_millis(20);
 /// Orders that wait for a child's keeper: a page, a harness and a person with curl.
 pub(crate) const ORDERS: usize = 16;
 

@@ -16,7 +16,7 @@ use toml::Table;
 
 use super::keeper::Recipe;
 use super::ports;
-use super::table::{Name, PROCESSES};
+use super::table::{Kind, Name};
 use crate::Failure;
 use crate::cli::DevArgs;
 use crate::config::clients::{RouterConfig, SignalingConfig};
@@ -28,7 +28,7 @@ const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 /// The children, ready to be started, and what `tandem dev` shares with them.
 #[derive(Debug)]
 pub(crate) struct Children {
-    pub(crate) recipes: [Recipe; PROCESSES],
+    pub(crate) recipes: Vec<Recipe>,
     /// Where the page is to be served.
     pub(crate) page: SocketAddr,
     pub(crate) turn: SocketAddr,
@@ -137,7 +137,7 @@ impl Children {
         configs.apply(args)?;
 
         // What others must know too is the relay's to say, and theirs to follow.
-        let relay: RelayConfig = config::read(&configs.relay).map_err(of(Name::Relay))?;
+        let relay: RelayConfig = config::read(&configs.relay).map_err(of(Name::only(Kind::Relay)))?;
         let Some(key) = relay.ticket_keys.first() else {
             return Err(ConfigError::new("relay.ticket_keys", "at least one ticket key is needed").into());
         };
@@ -156,16 +156,17 @@ impl Children {
             set(layers, "state.endpoint", relay.state.endpoint.text.clone())?;
             set(layers, "state.secret", text(&state_secret))?;
         }
-        let state_server: StateServerConfig = config::read(&configs.state_server).map_err(of(Name::StateServer))?;
-        let signaling: SignalingConfig = config::read(&configs.signaling).map_err(of(Name::Signaling))?;
-        let router: RouterConfig = config::read(&configs.router).map_err(of(Name::Router))?;
+        let state_server: StateServerConfig =
+            config::read(&configs.state_server).map_err(of(Name::only(Kind::StateServer)))?;
+        let signaling: SignalingConfig = config::read(&configs.signaling).map_err(of(Name::only(Kind::Signaling)))?;
+        let router: RouterConfig = config::read(&configs.router).map_err(of(Name::only(Kind::Router)))?;
 
         Ok(Self {
-            recipes: [
-                recipe(Name::StateServer, &folder, &configs.state_server, state_server.data)?,
-                recipe(Name::Relay, &folder, &configs.relay, None)?,
-                recipe(Name::Signaling, &folder, &configs.signaling, None)?,
-                recipe(Name::Router, &folder, &configs.router, None)?,
+            recipes: vec![
+                recipe(Name::only(Kind::StateServer), &folder, &configs.state_server, state_server.data)?,
+                recipe(Name::only(Kind::Relay), &folder, &configs.relay, None)?,
+                recipe(Name::only(Kind::Signaling), &folder, &configs.signaling, None)?,
+                recipe(Name::only(Kind::Router), &folder, &configs.router, None)?,
             ],
             page: places.page,
             turn,
@@ -245,18 +246,18 @@ fn set(layers: &mut Layers, key: &str, text: String) -> Result<(), Failure> {
 
 /// Names the role in front of the key.
 fn of(name: Name) -> impl Fn(ConfigError) -> ConfigError {
-    move |error| error.below(name.as_str())
+    move |error| error.below(&name.to_string())
 }
 
 fn recipe(name: Name, folder: &Path, layers: &Layers, store: Option<PathBuf>) -> Result<Recipe, Failure> {
-    let path = folder.join(format!("{}.toml", name.as_str()));
+    let path = folder.join(format!("{name}.toml"));
     write_private(&path, &layers.to_toml())
-        .map_err(|error| Failure::Run(format!("the config of the {} cannot be written: {error}", name.as_str())))?;
+        .map_err(|error| Failure::Run(format!("the config of the {name} cannot be written: {error}")))?;
     let parent = std::process::id().to_string();
     let arguments =
-        vec![name.as_str().into(), "--config".into(), path.into(), "--die-with-parent".into(), parent.into()];
+        vec![name.kind.as_str().into(), "--config".into(), path.into(), "--die-with-parent".into(), parent.into()];
     // The file that we run, even if another one has been put in its place since.
-    Ok(Recipe { name, program: "/proc/self/exe".into(), arguments, store })
+    Ok(Recipe { name, program: "/proc/self/exe".into(), arguments, store, serves_at: None })
 }
 
 /// Writes a file that nobody else may read, even while it is being written and whatever was there before.

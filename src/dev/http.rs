@@ -22,7 +22,7 @@ use super::demo::{Demos, Joined};
 use super::page;
 use super::signal::{Item, Mailboxes};
 use super::supervisor::{OrderError, Orders};
-use super::table::{Name, Process};
+use super::table::{Kind, Name, Process};
 use crate::limits;
 use crate::shutdown::Shutdown;
 
@@ -162,7 +162,7 @@ async fn take_signals(
 }
 
 async fn processes(State(dev): State<Dev>) -> axum::Json<Items<Process>> {
-    axum::Json(Items { items: dev.orders.processes().into() })
+    axum::Json(Items { items: dev.orders.processes() })
 }
 
 #[derive(Deserialize, Default)]
@@ -184,8 +184,8 @@ async fn kill(
     let killed = if name == "all" {
         dev.orders.kill_all(after, kill.wipe).await
     } else {
-        let name = named(&name)?;
-        if kill.wipe && name != Name::StateServer {
+        let name = named(&dev, &name)?;
+        if kill.wipe && name.kind != Kind::StateServer {
             return Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "wrong_value",
@@ -198,17 +198,18 @@ async fn kill(
 }
 
 async fn pause(State(dev): State<Dev>, Path(name): Path<String>) -> Result<axum::Json<serde_json::Value>, Problem> {
-    dev.orders.pause(named(&name)?).await.map_err(problem)?;
+    dev.orders.pause(named(&dev, &name)?).await.map_err(problem)?;
     Ok(axum::Json(json!({})))
 }
 
 async fn resume(State(dev): State<Dev>, Path(name): Path<String>) -> Result<axum::Json<serde_json::Value>, Problem> {
-    dev.orders.resume(named(&name)?).await.map_err(problem)?;
+    dev.orders.resume(named(&dev, &name)?).await.map_err(problem)?;
     Ok(axum::Json(json!({})))
 }
 
-fn named(name: &str) -> Result<Name, Problem> {
-    Name::ALL.into_iter().find(|known| known.as_str() == name).ok_or_else(Problem::not_found)
+fn named(dev: &Dev, name: &str) -> Result<Name, Problem> {
+    let names = dev.orders.processes().into_iter().map(|process| process.name);
+    names.into_iter().find(|known| known.to_string() == name).ok_or_else(Problem::not_found)
 }
 
 fn problem(error: OrderError) -> Problem {

@@ -3,6 +3,7 @@
 //! Decides when a restart waits. Kills, pauses and resumes when told to. Nothing here polls: a child's death, its ready
 //! line and an order are all events.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::table::{Name, PROCESSES, Process, State, now_ms};
+use super::table::{Kind, Name, Process, State, now_ms};
 use crate::limits;
 
 /// All children as they are; written by their keepers, followed by everyone else.
-pub(crate) type Table = watch::Sender<[Process; PROCESSES]>;
+pub(crate) type Table = watch::Sender<Vec<Process>>;
 
 /// How to start a child.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub(crate) struct Recipe {
     pub(crate) arguments: Vec<std::ffi::OsString>,
     /// What a wipe deletes.
     pub(crate) store: Option<PathBuf>,
+    /// A program that is not ours says nothing when it serves: it does when it takes a connection here.
+    pub(crate) serves_at: Option<SocketAddr>,
 }
 
 /// How a killed child comes back.
@@ -37,7 +40,7 @@ pub(crate) struct Return {
     pub(crate) after: Duration,
     /// With its store deleted.
     pub(crate) wipe: bool,
-    /// Not before the state server is ready in a later start than this one.
+    /// Not before a state server is ready in a later start than this one.
     pub(crate) behind_start: Option<u32>,
 }
 
@@ -72,7 +75,8 @@ enum Ended {
 
 struct Live {
     child: Child,
-    lines: Lines<BufReader<Take<ChildStdout>>>,
+    /// Of one of ours.
+    lines: Option<Lines<BufReader<Take<ChildStdout>>>>,
 }
 
 impl Keeper {
@@ -84,7 +88,7 @@ impl Keeper {
             let ended = match self.start() {
                 Ok(live) => self.live(live).await,
                 Err(error) => {
-                    tracing::error!(name = self.name().as_str(), %error, "cannot be started");
+                    tracing::error!(name = %self.name(), %error, "cannot be started");
                     Ended::Died
                 }
             };
@@ -130,7 +134,10 @@ impl Keeper {
 
     fn start(&self) -> std::io::Result<Live> {
         let mut command = Command::new(&self.recipe.program);
-        command.arg0("tandem").args(&self.recipe.arguments);
+        if self.recipe.serves_at.is_none() {
+            command.arg0("tandem");
+        }
+        command.args(&self.recipe.arguments);
         // A variable that is meant for a production role does not change what we wrote into its config.
         for (variable, _) in std::env::vars_os() {
             if variable.as_encoded_bytes().starts_with(b"TANDEM_") {
@@ -138,22 +145,32 @@ impl Keeper {
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        if self.recipe.serves_at.is_some() {
+            // What others log is not ours to show.
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
         // Ctrl-C is for us; we end our children in our own order.
         command.process_group(0);
         let mut child = command.spawn()?;
-        let stdout = child.stdout.take().ok_or_else(|| std::io::Error::other("no pipe to hear it by"))?;
+        let stdout = child.stdout.take();
         let pid = child.id();
         self.update(|process| process.started(pid, now_ms()));
-        let lines = BufReader::new(stdout.take(limits::READY_LINE_BYTES)).lines();
+        let lines = stdout.map(|stdout| BufReader::new(stdout.take(limits::READY_LINE_BYTES)).lines());
         Ok(Live { child, lines })
     }
 
     /// From its start to its end.
     async fn live(&mut self, mut live: Live) -> Ended {
         let mut back = None;
-        let mut listening = true;
+        let mut listening = self.recipe.serves_at.is_none();
+        let mut knocking = std::pin::pin!(knock(self.recipe.serves_at));
+        let mut open = false;
         loop {
             tokio::select! {
+                () = &mut knocking, if !open => {
+                    open = true;
+                    self.update(|process| process.ready(now_ms(), serde_json::Value::Null));
+                }
                 status = live.child.wait() => {
                     self.update(|process| {
                         process.down(now_ms());
@@ -163,10 +180,10 @@ impl Keeper {
                         return Ended::Killed(back);
                     }
                     let how = status.map_or_else(|error| error.to_string(), describe);
-                    tracing::warn!(name = self.name().as_str(), how, "ended");
+                    tracing::warn!(name = %self.name(), how, "ended");
                     return Ended::Died;
                 }
-                line = live.lines.next_line(), if listening => match line {
+                line = next_line(&mut live.lines), if listening => match line {
                     Ok(Some(line)) => self.hear(&line),
                     // Closed, or it said more than anyone wants to hear. What it does still counts.
                     Ok(None) | Err(_) => listening = false,
@@ -208,7 +225,7 @@ impl Keeper {
         match serde_json::from_str(json) {
             Ok(serves) => self.update(|process| process.ready(now_ms(), serves)),
             Err(error) => {
-                tracing::error!(name = self.name().as_str(), %error, "said something else than that it is ready")
+                tracing::error!(name = %self.name(), %error, "said something else than that it is ready")
             }
         }
     }
@@ -219,7 +236,7 @@ impl Keeper {
         signal(&child, Signal::TERM);
         signal(&child, Signal::CONT);
         if tokio::time::timeout(limits::STOP_PATIENCE, child.wait()).await.is_err() {
-            tracing::warn!(name = self.name().as_str(), "does not end; killing it");
+            tracing::warn!(name = %self.name(), "does not end; killing it");
             let _ = child.kill().await;
         }
         self.update(|process| {
@@ -238,7 +255,9 @@ impl Keeper {
                 tokio::time::sleep(back.after).await;
                 if let Some(start) = start {
                     let ready = |process: &Process| {
-                        process.name == Name::StateServer && process.state == State::Ready && process.starts > start
+                        process.name.kind == Kind::StateServer
+                            && process.state == State::Ready
+                            && process.starts > start
                     };
                     // Its sender is ours.
                     let _ = table.wait_for(|table| table.iter().any(ready)).await;
@@ -270,11 +289,26 @@ impl Keeper {
     }
 }
 
+async fn next_line(lines: &mut Option<Lines<BufReader<Take<ChildStdout>>>>) -> std::io::Result<Option<String>> {
+    match lines {
+        Some(lines) => lines.next_line().await,
+        None => Ok(None),
+    }
+}
+
 /// How long the next start waits after so many quick deaths in a row.
 fn restart_wait(quick_deaths: u32) -> Duration {
     match quick_deaths.checked_sub(limits::QUICK_DEATHS) {
         None => Duration::ZERO,
         Some(more) => limits::RESTART_WAIT.saturating_mul(1 << more.min(16)).min(limits::RESTART_WAIT_MAX),
+    }
+}
+
+/// Waits until somebody takes connections at `address`; for ever if there is none. A program of others has no event for it.
+async fn knock(address: Option<SocketAddr>) {
+    let Some(address) = address else { return std::future::pending().await };
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(limits::KNOCK_EVERY).await;
     }
 }
 

@@ -9,13 +9,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::keeper::{Keeper, Order, Recipe, Return, Table};
-use super::table::{Name, PROCESSES, Process, State};
+use super::table::{Kind, Name, Process, State};
 use crate::limits;
 
 /// The children. Dropping it kills them.
 pub(crate) struct Supervisor {
     table: Arc<Table>,
-    orders: [(Name, mpsc::Sender<Order>); PROCESSES],
+    orders: Vec<(Name, mpsc::Sender<Order>)>,
     keepers: JoinSet<()>,
 }
 
@@ -34,20 +34,21 @@ pub(crate) enum OrderError {
 #[derive(Debug, Clone)]
 pub(crate) struct Orders {
     table: Arc<Table>,
-    orders: [(Name, mpsc::Sender<Order>); PROCESSES],
+    orders: Vec<(Name, mpsc::Sender<Order>)>,
 }
 
 impl Supervisor {
     /// Starts the children, side by side. Must be called on the thread that lives as long as the process: they die with it.
-    pub(crate) fn start(recipes: [Recipe; PROCESSES]) -> Self {
-        let table = Arc::new(watch::Sender::new(recipes.each_ref().map(|recipe| Process::new(recipe.name))));
+    pub(crate) fn start(recipes: Vec<Recipe>) -> Self {
+        let table = Arc::new(watch::Sender::new(recipes.iter().map(|recipe| Process::new(recipe.name)).collect()));
         let mut keepers = JoinSet::new();
-        let orders = recipes.map(|recipe| {
+        let keep = |recipe: Recipe| {
             let (sender, orders) = mpsc::channel(limits::ORDERS);
             let name = recipe.name;
             keepers.spawn(Keeper { recipe, table: Arc::clone(&table), orders }.run());
             (name, sender)
-        });
+        };
+        let orders = recipes.into_iter().map(keep).collect();
         Self { table, orders, keepers }
     }
 
@@ -60,13 +61,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// The child that ended before it ever served; it has said why on stderr.
-    pub(crate) async fn ready(&self) -> Result<[Process; PROCESSES], Name> {
+    pub(crate) async fn ready(&self) -> Result<Vec<Process>, Name> {
         let mut table = self.table.subscribe();
-        let settled = |table: &[Process; PROCESSES]| {
+        let settled = |table: &Vec<Process>| {
             table.iter().any(|process| process.failed) || table.iter().all(|process| process.state == State::Ready)
         };
         // Its sender is ours.
-        let Ok(table) = table.wait_for(settled).await else { return Err(Name::Relay) };
+        let Ok(table) = table.wait_for(settled).await else { return Err(Name::only(Kind::Relay)) };
         match table.iter().find(|process| process.failed) {
             Some(process) => Err(process.name),
             None => Ok(table.clone()),
@@ -85,7 +86,7 @@ impl Supervisor {
 
 impl Orders {
     /// All children as they are now.
-    pub(crate) fn processes(&self) -> [Process; PROCESSES] {
+    pub(crate) fn processes(&self) -> Vec<Process> {
         self.table.borrow().clone()
     }
 
@@ -94,23 +95,28 @@ impl Orders {
         self.order_kill(name, Return { after, wipe, behind_start: None }).await
     }
 
-    /// Kills all at once. The relay comes back after the state server does. Gives the relay's pid.
+    /// Kills all at once. The relays come back after a state server does. Gives the first relay's pid.
     pub(crate) async fn kill_all(&self, after: Duration, wipe: bool) -> Result<Option<u32>, OrderError> {
-        let starts = self.processes().iter().find(|process| process.name == Name::StateServer).map(|p| p.starts);
-        let relay = Return { after, wipe: false, behind_start: starts };
-        let state_server = Return { after, wipe, behind_start: None };
-        let other = Return { after, wipe: false, behind_start: None };
-        // Asked at the same time, so that none lives on without the others.
-        let (relay, state_server, signaling, router) = tokio::join!(
-            self.order_kill(Name::Relay, relay),
-            self.order_kill(Name::StateServer, state_server),
-            self.order_kill(Name::Signaling, other),
-            self.order_kill(Name::Router, other)
-        );
-        state_server?;
-        signaling?;
-        router?;
-        relay
+        let of_store = |process: &Process| (process.name.kind == Kind::StateServer).then_some(process.starts);
+        let starts = self.processes().iter().filter_map(of_store).max();
+        let mut asked = JoinSet::new();
+        for (name, _) in &self.orders {
+            let (name, kind) = (*name, name.kind);
+            let behind_start = starts.filter(|_| kind == Kind::Relay);
+            let back = Return { after, wipe: wipe && kind == Kind::StateServer, behind_start };
+            let orders = self.clone();
+            // Asked at the same time, so that none lives on without the others.
+            asked.spawn(async move { (kind, orders.order_kill(name, back).await) });
+        }
+        let mut relay = None;
+        while let Some(answered) = asked.join_next().await {
+            let (kind, pid) = answered.map_err(|_| OrderError::Ending)?;
+            let pid = pid?;
+            if kind == Kind::Relay {
+                relay = relay.or(pid);
+            }
+        }
+        Ok(relay)
     }
 
     /// Stops one with SIGSTOP.

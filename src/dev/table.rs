@@ -2,34 +2,67 @@
 //!
 //! Decides what the states mean and how long an outage was. Leaves starting and killing to the keepers.
 
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 
-/// How many children `tandem dev` has.
-pub(crate) const PROCESSES: usize = 4;
-
-/// The children of `tandem dev`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Name {
+/// What a child is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Etcd,
     StateServer,
     Relay,
+    Lb,
     Signaling,
     Router,
 }
 
-impl Name {
-    pub(crate) const ALL: [Self; PROCESSES] = [Self::StateServer, Self::Relay, Self::Signaling, Self::Router];
+/// A child of `tandem dev`: what it is, and its number where there are several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) kind: Kind,
+    number: Option<u8>,
+}
 
+impl Kind {
     /// As its subcommand is called.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
+            Self::Etcd => "etcd",
             Self::StateServer => "state-server",
             Self::Relay => "relay",
+            Self::Lb => "lb",
             Self::Signaling => "signaling",
             Self::Router => "router",
         }
+    }
+}
+
+impl Name {
+    /// The only one of its kind.
+    pub(crate) const fn only(kind: Kind) -> Self {
+        Self { kind, number: None }
+    }
+
+    /// One of several, counted from 1.
+    pub(crate) const fn one_of(kind: Kind, number: u8) -> Self {
+        Self { kind, number: Some(number) }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            Some(number) => write!(f, "{}-{number}", self.kind.as_str()),
+            None => f.write_str(self.kind.as_str()),
+        }
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -144,7 +177,7 @@ mod tests {
     use serde_json::json;
 
     fn ready_at(now_ms: u64) -> Process {
-        let mut process = Process::new(Name::Relay);
+        let mut process = Process::new(Name::only(Kind::Relay));
         process.started(Some(7), now_ms - 5);
         process.ready(now_ms, json!({}));
         process
@@ -181,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_process_paused_before_it_served_is_starting_again_when_it_is_resumed() {
-        let mut process = Process::new(Name::Relay);
+        let mut process = Process::new(Name::only(Kind::Relay));
         process.started(Some(7), 10);
         process.paused(20);
         process.resumed(30);
@@ -201,6 +234,7 @@ mod tests {
             json!({"name":"relay","pid":7,"state":"ready","starts":1,"started_at_ms":95,"ready_at_ms":100,
                    "down_at_ms":null,"outage_ms":null})
         );
-        assert_eq!(serde_json::to_value(Name::StateServer).unwrap(), json!(Name::StateServer.as_str()));
+        assert_eq!(serde_json::to_value(Name::only(Kind::StateServer)).unwrap(), json!("state-server"));
+        assert_eq!(Name::one_of(Kind::Relay, 3).to_string(), "relay-3");
     }
 }
