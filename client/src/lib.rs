@@ -66,4 +66,4 @@ pub use tandem_wire::id::{CallId, LegId, VirtualAddr};
 pub use tandem_wire::party::{AccountId, DeviceId, Party};
 pub use tandem_wire::units::Wall;
 pub use token::{DevTokens, TokenError, TokenProvider};
-pub use turn::{Counts, TurnError, TurnTransport};
+pub use turn::{Allocation, Counts, TurnError, TurnTransport};

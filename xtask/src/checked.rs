@@ -96,9 +96,9 @@ fn deny() -> Result<Done, Trouble> {
 }
 
 fn e2e() -> Result<Done, Trouble> {
-    Child::cargo("build", &["-p", "tandem-client", "--example", "sdp_call"]).run()?;
-    let sdk = place::target().join("debug/examples/sdp_call");
-    reported(npm(&["test", "-w", "e2e"]).env("TANDEM_BIN", place::tandem("debug")).env("TANDEM_SDP_CALL", sdk))
+    Child::cargo("build", &["-p", "tandem-client", "--example", "webrtc_echo"]).run()?;
+    let robot = place::target().join("debug/examples/webrtc_echo");
+    reported(npm(&["test", "-w", "e2e"]).env("TANDEM_BIN", place::tandem("debug")).env("TANDEM_ROBOT", robot))
 }
 
 #[cfg(test)]
