@@ -109,6 +109,34 @@ test("the relay is killed in a call with the SDK, and sound and picture go on wi
   await phone.close();
 });
 
+test("a browser whose network has changed finds another way to the SDK", async () => {
+  const phone = await relayed("gina");
+  await phone.calls("robot");
+  await phone.talks();
+  const theirs = (): Promise<string | undefined> =>
+    phone.page.evaluate(() => window.phone.pc()?.remoteDescription?.sdp.match(/a=ice-ufrag:\S+/)?.[0]);
+  const before = await theirs();
+  await phone.page.evaluate(() => window.dispatchEvent(new Event("online")));
+  await robot.says("heard", "restart-offer");
+  await until("the SDK has answered with another way", { timeout_ms: 5_000, every_ms: 50 }, async () => (await theirs()) !== before);
+  const { pair } = await phone.talks();
+  expect(pair).toBe("relay <-> relay");
+  await phone.click("hang-up");
+  await phone.close();
+});
+
+test("a page that is loaded anew in a call with the SDK hears and sees it again", async () => {
+  const phone = await relayed("fred");
+  await phone.calls("robot");
+  await phone.talks();
+  const call = (await phone.state()).call?.id;
+  await phone.page.reload();
+  await phone.talks();
+  expect((await phone.state()).call?.id).toBe(call);
+  await phone.click("hang-up");
+  await phone.close();
+});
+
 test("who shows another certificate than the seal names is not talked to, and the page says so", async () => {
   const mallory = await Robot.start(dev.ready, "mallory", { wrong_fingerprint: true });
   const phone = await relayed("erin");

@@ -85,6 +85,11 @@ impl Peer {
         Ok(self.rtc.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(answer)?)?)
     }
 
+    /// Its answer to a later offer of the same peer connection, with another way to it (RFC 8829 section 3.5.1: an ICE restart).
+    pub(crate) fn answer_again(&mut self, offer: &str) -> Result<String, Box<dyn Error>> {
+        Ok(self.rtc.sdp_api().accept_offer(SdpOffer::from_sdp_string(offer)?)?.to_sdp_string())
+    }
+
     /// The fingerprint of its certificate, as descriptions have it.
     pub(crate) fn fingerprint(&mut self) -> String {
         self.rtc.direct_api().local_dtls_fingerprint().to_string()

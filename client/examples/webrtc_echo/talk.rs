@@ -112,13 +112,7 @@ impl Talk<'_> {
                 }
                 () = sleep_until(then.into()) => self.peer.passed(),
                 // The allocation has an address, at first and when the relay gives another one.
-                Ok(()) = moves.changed() => {
-                    let here = *moves.borrow_and_update();
-                    if let Some(here) = here {
-                        let candidate = self.peer.is_at(here)?;
-                        self.say_candidate(&candidate).await?;
-                    }
-                }
+                Ok(()) = moves.changed() => self.offer_candidate().await?,
                 said = self.call.heard() => match said {
                     Ok(said) => self.hear(&serde_json::from_slice(&said)?).await?,
                     Err(tandem_client::Error::Ended(reason)) => break reason,
@@ -141,9 +135,31 @@ impl Talk<'_> {
         }
     }
 
-    async fn say_candidate(&self, candidate: &str) -> Result<(), Box<dyn Error>> {
-        let candidates = [json!({ "candidate": candidate, "sdpMLineIndex": 0 })];
-        self.say(&json!({ "v": 1, "t": "candidates", "pc": OURS, "to": self.theirs, "candidates": candidates })).await
+    /// A way was lost, or the page was loaded anew and has another peer connection.
+    async fn answer_again(&mut self, offer: &Value) -> Result<(), Box<dyn Error>> {
+        let (theirs, sdp) = (text(offer, "pc")?, text(offer, "sdp")?);
+        let answer = if theirs == self.theirs {
+            self.peer.answer_again(sdp)?
+        } else {
+            let (peer, answer) = Peer::answering(sdp)?;
+            (self.peer, self.theirs) = (peer, theirs.to_owned());
+            answer
+        };
+        let (n, sends) = (offer.get("n"), offer.get("sends"));
+        let answer = json!({ "v": 1, "t": "answer", "pc": OURS, "to": theirs, "n": n, "sdp": answer, "sends": sends });
+        self.say(&answer).await?;
+        self.offer_candidate().await
+    }
+
+    /// Says where it is, if it is anywhere now.
+    async fn offer_candidate(&mut self) -> Result<(), Box<dyn Error>> {
+        let here = *self.allocation.moves().borrow();
+        if let Some(here) = here {
+            let candidates = [json!({ "candidate": self.peer.is_at(here)?, "sdpMLineIndex": 0 })];
+            let said = json!({ "v": 1, "t": "candidates", "pc": OURS, "to": self.theirs, "candidates": candidates });
+            self.say(&said).await?;
+        }
+        Ok(())
     }
 
     async fn say(&self, what: &Value) -> Result<(), Box<dyn Error>> {
@@ -160,6 +176,7 @@ impl Talk<'_> {
                 }
                 Ok(())
             }
+            "restart-offer" => self.answer_again(said).await,
             // An echo sends what it is sent.
             "media" => self.say(&json!({ "v": 1, "t": "media", "pc": OURS, "sends": said.get("sends") })).await,
             _ => Ok(()),

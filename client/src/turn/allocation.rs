@@ -355,7 +355,52 @@ fn tell<T: PartialEq>(to: &watch::Sender<T>, value: T) {
 
 #[cfg(test)]
 mod tests {
+    use tandem_wire::stun::Message;
+
+    use super::super::session::tests::Relay;
     use super::*;
+
+    /// A relay on a socket; what it hears that asks for nothing.
+    async fn relay() -> (TurnServer, mpsc::Receiver<Vec<u8>>, JoinSet<()>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("turn:{}", socket.local_addr().unwrap());
+        let ((heard, hears), mut tasks) = (mpsc::channel(100), JoinSet::new());
+        tasks.spawn(async move {
+            let (mut relay, mut buffer) = (Relay::new(), [0; limits::DATAGRAM_BYTES]);
+            loop {
+                let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
+                let bytes = &buffer[..len];
+                match bytes[0] {
+                    0..64 if let Some(answer) = relay.answer(bytes) => {
+                        socket.send_to(&answer, from).await.unwrap();
+                    }
+                    _ => heard.send(bytes.to_vec()).await.unwrap(),
+                }
+            }
+        });
+        (TurnServer::new(vec![url], "user", "password"), hears, tasks)
+    }
+
+    #[tokio::test]
+    async fn the_first_packet_to_an_address_is_an_indication_and_later_ones_go_by_its_channel() {
+        let (server, mut hears, _relay) = relay().await;
+        let allocation = Allocation::open(&server).await.unwrap();
+        for (octet, channel) in [(1, [0x40, 0]), (7, [0x40, 1])] {
+            let there = VirtualAddr { octet, port: 1_026 };
+            let largest = [octet; limits::DATAGRAM_PAYLOAD_BYTES];
+            allocation.send_to(&largest, there).await.unwrap();
+            let first = hears.recv().await.unwrap();
+            let message = Message::parse(&first).unwrap();
+            assert_eq!((message.class, message.method), (Class::Indication, Method::Send));
+            assert_eq!(message.attributes.peer, Some(there.socket_addr().into()));
+            let (at, len) = message.attributes.data.unwrap();
+            assert_eq!(first[at..at + len], largest);
+            let mut channels = allocation.channels.clone();
+            channels.wait_for(|channels| channels.all.iter().any(|(at, _)| *at == there)).await.unwrap();
+            allocation.send_to(b"hi", there).await.unwrap();
+            assert_eq!(hears.recv().await.unwrap(), [&channel[..], &[0, 2], b"hi"].concat());
+        }
+    }
 
     #[tokio::test]
     async fn the_first_url_over_udp_is_taken() {

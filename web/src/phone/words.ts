@@ -35,7 +35,7 @@ export function endedWords({ cause, role, peer, duration_ms, detail }: Ended): W
     elsewhere: { title: "This phone is open in another tab", text: "Calls ring there. Take over to use it here." },
     unsecured: {
       title: "Not secured",
-      text: `What answered is not the device that ${who} named: its certificate is another one. Nothing was heard, and nothing was said.`,
+      text: `The other end showed another certificate than the one that ${who} named. Nothing was heard, and nothing was said.`,
     },
     failed: { title: "Call failed", text: `${detail ?? "Something went wrong"}.` },
     "bad-device-list": {

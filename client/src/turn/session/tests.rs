@@ -7,14 +7,14 @@ use super::*;
 const REALM: &[u8] = b"tndm";
 
 /// A relay that knows one client. It answers what it is told to answer.
-struct Relay {
+pub(in crate::turn) struct Relay {
     nonce: Vec<u8>,
     allocated: bool,
     octet: u8,
 }
 
 impl Relay {
-    fn new() -> Self {
+    pub(in crate::turn) fn new() -> Self {
         Self { nonce: b"first".to_vec(), allocated: false, octet: 1 }
     }
 
@@ -22,7 +22,7 @@ impl Relay {
         long_term_key(b"user", REALM, b"password")
     }
 
-    fn answer(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub(in crate::turn) fn answer(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let message = Message::parse(bytes).unwrap();
         if message.class != Class::Request {
             return None;
