@@ -152,6 +152,9 @@ test("who shows another certificate than the seal names is not talked to, and th
     expect(events).toContain("connection failed");
     expect(events).not.toContain("connection connected");
     expect(await mallory.says("echoed")).toEqual({ echoed: { audio: 0, video: 0 } });
+    // It was never shown as connected: the history has no duration.
+    await phone.home();
+    expect(await phone.page.textContent('[data-testid="history"] span')).toBe("Outgoing · video");
     expect(phone.complaints).toEqual([]);
   } finally {
     mallory.stop();

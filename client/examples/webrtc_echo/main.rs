@@ -63,7 +63,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     while let Some(incoming) = device.incoming().await {
         let safety = device.safety_number(&incoming.from().account);
-        talk::answer(&incoming, safety, fingerprint).await?;
+        // What goes wrong in one call (a browser that hangs up while it is being answered, for one) is that call's.
+        if let Err(error) = talk::answer(&incoming, safety, fingerprint).await {
+            println!("{}", json!({ "failed": error.to_string() }));
+        }
     }
     Ok(())
 }
