@@ -325,7 +325,9 @@ async fn an_app_with_a_stack_of_its_own_has_sockets_in_the_call_and_sends_from_e
     let most = tandem_client::limits::DATAGRAM_PAYLOAD_BYTES;
     for round in 0..3_u8 {
         for (from, to) in [(&a, &b), (&b, &a), (&a, &b2), (&b2, &a)] {
+            // By indications at first, then by channels.
             heard(from, to, &vec![round; most]).await;
+            soon(from.bind(at(to))).await.unwrap();
         }
         // The same sockets go on at another relay process.
         let places = [at(&a), at(&b), at(&b2)];

@@ -51,6 +51,12 @@ pub(super) struct Channels {
     all: Vec<(VirtualAddr, u16)>,
 }
 
+impl Channels {
+    fn to(&self, to: VirtualAddr) -> Option<u16> {
+        self.all.iter().find(|(at, _)| *at == to).map(|(_, channel)| *channel)
+    }
+}
+
 /// What the task is asked for.
 enum Ask {
     /// A channel to this address.
@@ -177,7 +183,7 @@ impl Allocation {
             return Err(TurnError::TooLarge(payload.len()));
         }
         self.is_on()?;
-        let channel = self.channels.borrow().all.iter().find(|(at, _)| *at == to).map(|(_, channel)| *channel);
+        let channel = self.channels.borrow().to(to);
         if let Some(channel) = channel {
             return self.send_on(channel, payload).await;
         }
@@ -196,6 +202,18 @@ impl Allocation {
             None => self.not_sent(),
         }
         Ok(())
+    }
+
+    /// Binds a channel to an address in the call, and waits until packets go there by it: 4 B around each, not 36.
+    /// [`Allocation::send_to`] asks for one too, and does not wait.
+    ///
+    /// # Errors
+    /// [`TurnError::Channels`] if there are [`limits::CHANNELS`] others; why it is over.
+    pub async fn bind(&self, to: VirtualAddr) -> Result<(), TurnError> {
+        let _ = self.asks.send(Ask::Reach(to)).await;
+        let most = usize::from(limits::CHANNELS);
+        self.until(self.channels.clone(), |channels| channels.to(to).is_some() || channels.all.len() == most).await?;
+        self.channels.borrow().to(to).map(drop).ok_or(TurnError::Channels)
     }
 
     /// Why it is over, if it is.
@@ -395,8 +413,7 @@ mod tests {
             assert_eq!(message.attributes.peer, Some(there.socket_addr().into()));
             let (at, len) = message.attributes.data.unwrap();
             assert_eq!(first[at..at + len], largest);
-            let mut channels = allocation.channels.clone();
-            channels.wait_for(|channels| channels.all.iter().any(|(at, _)| *at == there)).await.unwrap();
+            allocation.bind(there).await.unwrap();
             allocation.send_to(b"hi", there).await.unwrap();
             assert_eq!(hears.recv().await.unwrap(), [&channel[..], &[0, 2], b"hi"].concat());
         }
@@ -416,6 +433,22 @@ mod tests {
         for urls in [&[][..], &["stun:127.0.0.1:7"], &["turn:127.0.0.1:7?transport=tcp"]] {
             assert_eq!(resolve(urls).await, Err(TurnError::NoServer));
         }
+    }
+
+    #[tokio::test]
+    async fn who_binds_one_channel_too_many_is_told_and_can_send_there_all_the_same() {
+        let (server, mut hears, _relay) = relay().await;
+        let allocation = Allocation::open(&server).await.unwrap();
+        for port in 0..limits::CHANNELS {
+            allocation.bind(VirtualAddr { octet: 1, port }).await.unwrap();
+        }
+        let there = VirtualAddr { octet: 2, port: 1 };
+        assert_eq!(allocation.bind(there).await, Err(TurnError::Channels));
+        allocation.send_to(b"hi", there).await.unwrap();
+        assert_eq!(
+            Message::parse(&hears.recv().await.unwrap()).unwrap().attributes.peer,
+            Some(there.socket_addr().into())
+        );
     }
 
     #[tokio::test(start_paused = true)]
