@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use sdk::{Pair, World, open, party, pass, soon};
 use tandem_client::{
-    Call, CallId, Code, Device, Error, IncomingCall, Link, Media, Phase, Reason, Rejection, TurnError, TurnTransport,
+    Allocation, Call, CallId, Code, Device, Error, IncomingCall, Link, Media, Phase, Reason, Rejection, TurnError,
+    TurnTransport, VirtualAddr,
 };
 use tokio::time::timeout;
 
@@ -289,6 +290,58 @@ async fn the_relay_is_killed_in_a_call_and_packets_go_on_on_the_same_transport()
     assert_eq!(pair.places(), places);
     assert!(pushes.try_recv().is_err(), "nobody had to say anything");
     pair.hung_up().await;
+}
+
+fn at(allocation: &Allocation) -> VirtualAddr {
+    allocation.moves().borrow().unwrap()
+}
+
+/// Says it until it is heard: packets may be lost.
+async fn heard(from: &Allocation, to: &Allocation, packet: &[u8]) {
+    soon(async {
+        loop {
+            from.send_to(packet, at(to)).await.unwrap();
+            while let Ok(heard) = timeout(Duration::from_millis(20), to.recv_from()).await {
+                if heard.unwrap() == (packet.to_vec(), at(from)) {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_with_a_stack_of_its_own_has_sockets_in_the_call_and_sends_from_each_to_each() {
+    let world = World::start();
+    let (alice, bob) = (world.device("alice", "dev_a").await, world.device("bob", "dev_b").await);
+    let call = alice.place(&bob.party().account, Media::Video).await.unwrap();
+    // While it rings: a caller gathers its candidates.
+    let a = soon(call.allocation()).await.unwrap();
+    let other = soon(bob.incoming()).await.unwrap().accept().await.unwrap();
+    // Two of one device, as a browser has that is in two networks.
+    let (b, b2) = soon(async { tokio::try_join!(other.allocation(), other.allocation()) }).await.unwrap();
+    assert_ne!(at(&b), at(&b2));
+    let most = tandem_client::limits::DATAGRAM_PAYLOAD_BYTES;
+    for round in 0..3_u8 {
+        for (from, to) in [(&a, &b), (&b, &a), (&a, &b2), (&b2, &a)] {
+            // By indications at first, then by channels.
+            heard(from, to, &vec![round; most]).await;
+            soon(from.bind(at(to))).await.unwrap();
+        }
+        // The same sockets go on at another relay process.
+        let places = [at(&a), at(&b), at(&b2)];
+        world.kill("relay", 0).back();
+        heard(&a, &b, b"went on").await;
+        assert_eq!([at(&a), at(&b), at(&b2)], places);
+    }
+    assert_eq!(a.send_to(&vec![0; most + 1], at(&b)).await, Err(TurnError::TooLarge(most + 1)));
+    // Where nobody is, nothing comes of it.
+    a.send_to(b"nobody", VirtualAddr { octet: 200, port: 1_090 }).await.unwrap();
+    heard(&a, &b, b"and on").await;
+    call.hang_up().await.unwrap();
+    assert_eq!(soon(other.ended()).await, Reason::Hangup);
+    assert!(matches!(soon(other.allocation()).await, Err(Error::Ended(Reason::Hangup))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,7 @@ use crate::jitter::{Jitter, draw};
 use crate::limits;
 use crate::payload::Payload;
 use crate::shared::{CallState, Peer, Shared};
-use crate::turn::TurnTransport;
+use crate::turn::{Allocation, TurnTransport};
 
 /// A call that this device has a leg in. Cheap to clone; dropping it does not hang up.
 #[derive(Clone)]
@@ -314,6 +314,20 @@ impl Call {
             biased;
             reason = self.ended() => Err(Error::Ended(reason)),
             opened = self.open() => opened,
+        }
+    }
+
+    /// A socket in the call, with an address of this device's leg: for an app that brings a transport of its own, as WebRTC
+    /// is, and tells the other side's app by [`Call::say`] where it is. A caller has it while it rings already.
+    ///
+    /// # Errors
+    /// [`Error::Turn`]; [`Error::Ended`] if the call ends meanwhile; [`Error::NotAccepted`] without a place in the call.
+    pub async fn allocation(&self) -> Result<Allocation, Error> {
+        let server = self.server().ok_or(Error::NotAccepted)?;
+        tokio::select! {
+            biased;
+            reason = self.ended() => Err(Error::Ended(reason)),
+            opened = Allocation::open(&server) => Ok(opened?),
         }
     }
 

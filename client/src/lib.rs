@@ -6,6 +6,11 @@
 //! and what to do where only a person knows: two calls at the same time, another connection of the same device, an account
 //! that is not who it was.
 //!
+//! Packets go in one of two ways: between two apps on the SDK by [`Call::transport`], which finds the other device by itself;
+//! and by [`Call::allocation`], a socket in the call, for an app that brings a stack of its own and talks to browsers. What
+//! such an app seals for its stack goes by [`Device::place_saying`], [`IncomingCall::accept_saying`], [`Call::say`] and
+//! [`Call::heard`].
+//!
 //! Everything runs on the caller's tokio runtime. No address, token, ticket or sealed byte stands in a `Debug`, a `Display`
 //! or an error.
 //!
@@ -66,4 +71,4 @@ pub use tandem_wire::id::{CallId, LegId, VirtualAddr};
 pub use tandem_wire::party::{AccountId, DeviceId, Party};
 pub use tandem_wire::units::Wall;
 pub use token::{DevTokens, TokenError, TokenProvider};
-pub use turn::{Counts, TurnError, TurnTransport};
+pub use turn::{Allocation, Counts, TurnError, TurnTransport};

@@ -5,6 +5,11 @@ use std::time::Duration;
 /// Bytes of one packet of media (protocol.md: our SDK keeps payloads at this on every transport): with 28 B of UDP and IPv4,
 /// 4 B of ChannelData and 62 B of the tunnel it stays under 1,200 B, which every path takes.
 pub const PAYLOAD_BYTES: usize = 1_100;
+/// Bytes of one packet of an app's own stack: WebRTC's are 1,200 B at most (libwebrtc's default for RTP, and what its DTLS
+/// keeps under). In an indication (36 B more) through the tunnel and IPv4 that is 1,326 B, which Ethernet takes.
+pub const DATAGRAM_PAYLOAD_BYTES: usize = 1_200;
+/// Channels that wait to be asked for. What does not fit is asked for with the next packet to that address.
+pub const ASKS_WAITING: usize = 32;
 /// Packets that wait for the app. A second of video at 1 Mbit/s is some 115; older ones are worth nothing.
 pub const PACKETS_WAITING: usize = 256;
 /// Bytes that one datagram may have: more than any packet or answer.

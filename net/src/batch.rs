@@ -298,7 +298,7 @@ mod tests {
         // No route from a loopback address, and no port 0.
         let bad = ["192.0.2.1:9", "127.0.0.1:0"].map(|text| ClientAddr::new(text.parse().unwrap()));
         for (n, to) in [bad[0], good, bad[1], good, bad[0]].into_iter().enumerate() {
-            batch.push(back(to), format!("{n}").as_bytes());
+            batch.push(back(to), b"", format!("{n}").as_bytes());
         }
         batch.flush(&socket);
         let mut buffer = [0; 10];

@@ -36,6 +36,8 @@ export type Cause =
   | "removed"
   | "stopped"
   | "elsewhere"
+  /** The media's certificate is not the one that the other side named under the seal. */
+  | "unsecured"
   | "failed"
   | SealCause;
 

@@ -96,13 +96,13 @@ fn deny() -> Result<Done, Trouble> {
 }
 
 fn e2e() -> Result<Done, Trouble> {
-    Child::cargo("build", &["-p", "tandem-client", "--example", "sdp_call"]).run()?;
+    Child::cargo("build", &["-p", "tandem-client", "--example", "webrtc_echo"]).run()?;
     Child::cargo("build", &["--example", "canaries"]).run()?;
     let example = |name| place::target().join("debug/examples").join(name);
     reported(
         npm(&["test", "-w", "e2e"])
             .env("TANDEM_BIN", place::tandem("debug"))
-            .env("TANDEM_SDP_CALL", example("sdp_call"))
+            .env("TANDEM_ROBOT", example("webrtc_echo"))
             .env("TANDEM_CANARIES", example("canaries")),
     )
 }

@@ -1,12 +1,15 @@
-//! Packets to the other device through the relay: TURN over UDP (RFC 8489, RFC 8656), from the client's side.
+//! Packets through the relay: TURN over UDP (RFC 8489, RFC 8656), from the client's side.
 //!
-//! [`session`] decides what is asked and when, without a socket or a clock; [`transport`] gives it both.
+//! [`session`] decides what is asked and when, without a socket or a clock; [`allocation`] gives it both, and is a socket in the
+//! call for apps with a stack of their own; [`transport`] is the way to the one other device, built on it.
 
+mod allocation;
 mod answer;
 mod session;
 mod transport;
 
-pub use transport::{Counts, TurnTransport};
+pub use allocation::{Allocation, Counts};
+pub use transport::TurnTransport;
 
 /// Why there is no way through the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +33,7 @@ pub enum TurnError {
     /// No packet goes out yet: the other device's address is not known, or not bound.
     #[error("the other device's address is not known yet")]
     NotConnected,
-    /// A packet is larger than [`crate::limits::PAYLOAD_BYTES`].
+    /// A packet is larger than [`crate::limits::PAYLOAD_BYTES`], or [`crate::limits::DATAGRAM_PAYLOAD_BYTES`].
     #[error("{0} bytes are more than a packet may have")]
     TooLarge(usize),
     /// The other device has moved too often for one transport.

@@ -1,7 +1,8 @@
 //! One allocation, from the client's side: which request is due, and what an answer changes.
 //!
-//! Decides when to ask, ask again and give up. One request is under way at a time: an allocation, a channel and a permission
-//! are three round trips in its life, and order is worth more than one of them. Time and randomness arrive as arguments.
+//! Decides when to ask, ask again and give up. One request is under way at a time: an allocation, and a channel and a
+//! permission for each peer, are a few round trips in its life, and order is worth more than one of them. Time and randomness
+//! arrive as arguments.
 
 use std::time::Duration;
 
@@ -25,18 +26,16 @@ enum Need {
     Allocate,
     /// Ends the allocation.
     End,
-    Bind,
-    Permit,
+    /// A channel to this peer.
+    Bind(usize),
+    /// A permission for this peer.
+    Permit(usize),
     Refresh,
 }
 
 /// When each is due.
 #[derive(Debug, Default)]
 struct Timers {
-    /// The other device's channel is to be bound, or renewed.
-    bind: Option<Instant>,
-    /// The permission is to be given, or renewed.
-    permit: Option<Instant>,
     /// The allocation is to be renewed.
     refresh: Option<Instant>,
     /// Something is to be sent, so that NATs remember.
@@ -54,12 +53,32 @@ struct Pending {
     due: Instant,
 }
 
-/// Where the other device is, and our channel to it.
+/// Somebody in the call, and our channel there.
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     at: VirtualAddr,
     channel: u16,
     bound: bool,
+    /// It is renewed.
+    kept: bool,
+    /// The channel is to be bound, or renewed.
+    bind: Option<Instant>,
+    /// The permission is to be given, or renewed.
+    permit: Option<Instant>,
+}
+
+impl Peer {
+    /// Everything is asked for, from the start.
+    const fn anew(&mut self, now: Instant) {
+        self.bound = false;
+        (self.bind, self.permit) = (Some(now), Some(now));
+    }
+
+    /// Nothing is asked for any more.
+    const fn leave(&mut self) {
+        self.kept = false;
+        (self.bind, self.permit) = (None, None);
+    }
 }
 
 /// Call [`Session::handle`] for every datagram, then [`Session::poll`] until it gives `None`, then wait until
@@ -72,8 +91,10 @@ pub(super) struct Session {
     key: Option<LongTermKey>,
     challenges: u32,
     relayed: Option<VirtualAddr>,
-    peer: Option<Peer>,
-    channels: u16,
+    /// In the order of their channels; at most [`limits::CHANNELS`].
+    peers: Vec<Peer>,
+    /// The one that [`Session::channel`] is about.
+    followed: Option<VirtualAddr>,
     timers: Timers,
     pending: Option<Pending>,
     ending: bool,
@@ -90,8 +111,8 @@ impl Session {
             key: None,
             challenges: 0,
             relayed: None,
-            peer: None,
-            channels: 0,
+            peers: Vec::new(),
+            followed: None,
             timers: Timers::default(),
             pending: None,
             ending: false,
@@ -104,9 +125,15 @@ impl Session {
         self.relayed
     }
 
-    /// The channel that packets go out on.
+    /// The channel to the one that is followed.
     pub(super) fn channel(&self) -> Option<u16> {
-        self.peer.filter(|peer| peer.bound && self.over.is_none()).map(|peer| peer.channel)
+        self.channels().find(|(at, _)| Some(*at) == self.followed).map(|(_, channel)| channel)
+    }
+
+    /// The channels that packets may go out on, and where to.
+    pub(super) fn channels(&self) -> impl Iterator<Item = (VirtualAddr, u16)> {
+        let usable = |peer: &&Peer| peer.bound && peer.kept && self.over.is_none();
+        self.peers.iter().filter(usable).map(|peer| (peer.at, peer.channel))
     }
 
     /// Why nothing goes on any more.
@@ -114,19 +141,35 @@ impl Session {
         self.over
     }
 
-    /// The other device is there, from now on.
-    pub(super) fn set_peer(&mut self, at: VirtualAddr, now: Instant) {
-        if self.peer.is_some_and(|peer| peer.at == at) {
+    /// The other device is there from now on, and nowhere else. It is over if there is no channel for it.
+    pub(super) fn follow(&mut self, at: VirtualAddr, now: Instant) {
+        if self.followed.replace(at) == Some(at) {
             return;
         }
-        if self.channels == limits::CHANNELS {
-            return self.end(TurnError::Channels);
-        }
-        self.peer = Some(Peer { at, channel: CHANNEL_BASE + self.channels, bound: false });
-        self.channels += 1;
-        (self.timers.bind, self.timers.permit) = (Some(now), Some(now));
+        self.peers.iter_mut().filter(|peer| peer.at != at).for_each(Peer::leave);
         // What was asked for the old one is not waited for.
-        self.pending.take_if(|pending| matches!(pending.need, Need::Bind | Need::Permit));
+        self.pending.take_if(|pending| matches!(pending.need, Need::Bind(_) | Need::Permit(_)));
+        if !self.reach(at, now) {
+            self.end(TurnError::Channels);
+        }
+    }
+
+    /// A channel to this address is bound, and kept. False if there are no more: indications go there all the same.
+    pub(super) fn reach(&mut self, at: VirtualAddr, now: Instant) -> bool {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.at == at) {
+            if !peer.kept {
+                peer.kept = true;
+                // An address has the same channel for as long as the allocation lives (RFC 8656 section 12).
+                peer.anew(now);
+            }
+            return true;
+        }
+        let Some(channel) = u16::try_from(self.peers.len()).ok().filter(|count| *count < limits::CHANNELS) else {
+            return false;
+        };
+        let (bind, permit) = (Some(now), Some(now));
+        self.peers.push(Peer { at, channel: CHANNEL_BASE + channel, bound: false, kept: true, bind, permit });
+        true
     }
 
     /// Gives the allocation back.
@@ -143,18 +186,20 @@ impl Session {
         self.pending = None;
     }
 
-    /// Takes a datagram in; what it carries for the app.
-    pub(super) fn handle<'a>(&mut self, now: Instant, datagram: &'a [u8]) -> Option<&'a [u8]> {
+    /// Takes a datagram in; what it carries for the app, and who sent it.
+    pub(super) fn handle<'a>(&mut self, now: Instant, datagram: &'a [u8]) -> Option<(VirtualAddr, &'a [u8])> {
         match datagram.first()? {
             64..=127 => {
-                let (_, len) = channel_data(datagram)?;
-                datagram.get(4..4 + len)
+                let (channel, len) = channel_data(datagram)?;
+                let from = self.peers.get(usize::from(channel.checked_sub(CHANNEL_BASE)?))?.at;
+                Some((from, datagram.get(4..4 + len)?))
             }
             _ => {
                 let message = Message::parse(datagram).ok()?;
                 if (message.class, message.method) == (Class::Indication, Method::Data) {
+                    let from = VirtualAddr::from_peer(message.attributes.peer?)?;
                     let (at, len) = message.attributes.data?;
-                    return datagram.get(at..at + len);
+                    return Some((from, datagram.get(at..at + len)?));
                 }
                 self.hear(now, datagram, &message);
                 None
@@ -199,13 +244,31 @@ impl Session {
             },
             Need::End => self.end(TurnError::Closed),
             Need::Refresh => self.timers.refresh = Some(renew),
-            Need::Permit => self.timers.permit = Some(now + limits::PERMISSION_EVERY),
-            Need::Bind => {
-                self.timers.bind = Some(now + limits::CHANNEL_EVERY);
-                if let Some(peer) = &mut self.peer {
+            Need::Permit(_) => self.again(need, now + limits::PERMISSION_EVERY),
+            Need::Bind(index) => {
+                self.again(need, now + limits::CHANNEL_EVERY);
+                if let Some(peer) = self.peers.get_mut(index) {
                     peer.bound = true;
                 }
             }
+        }
+    }
+
+    /// It is due again then.
+    fn again(&mut self, need: Need, then: Instant) {
+        match need {
+            Need::Bind(index) => {
+                if let Some(peer) = self.peers.get_mut(index) {
+                    peer.bind = Some(then);
+                }
+            }
+            Need::Permit(index) => {
+                if let Some(peer) = self.peers.get_mut(index) {
+                    peer.permit = Some(then);
+                }
+            }
+            Need::Refresh => self.timers.refresh = Some(then),
+            Need::Allocate | Need::End => {}
         }
     }
 
@@ -213,17 +276,14 @@ impl Session {
         match need {
             Need::End => self.end(TurnError::Closed),
             // The relay does not know us any more: from the start, with the same socket.
-            Need::Bind | Need::Permit | Need::Refresh if code == 437 => {
+            Need::Bind(_) | Need::Permit(_) | Need::Refresh if code == 437 => {
                 self.relayed = None;
                 self.timers = Timers::default();
-                if let Some(peer) = &mut self.peer {
-                    peer.bound = false;
-                    (self.timers.bind, self.timers.permit) = (Some(now), Some(now));
-                }
+                self.peers.iter_mut().filter(|peer| peer.kept).for_each(|peer| peer.anew(now));
             }
             // A channel is permission enough.
-            Need::Permit => self.timers.permit = Some(now + limits::PERMISSION_EVERY),
-            Need::Allocate | Need::Bind | Need::Refresh => self.end(TurnError::Refused(code)),
+            Need::Permit(_) => self.again(need, now + limits::PERMISSION_EVERY),
+            Need::Allocate | Need::Bind(_) | Need::Refresh => self.end(TurnError::Refused(code)),
         }
     }
 
@@ -267,24 +327,23 @@ impl Session {
     /// What runs goes on without the relay's word; it is asked again later.
     fn unanswered(&mut self, now: Instant, need: Need) {
         self.pending = None;
-        let later = Some(now + limits::ASK_AGAIN);
         match need {
             Need::Allocate => self.end(TurnError::Silent),
             Need::End => self.end(TurnError::Closed),
-            Need::Bind => self.timers.bind = later,
-            Need::Permit => self.timers.permit = later,
-            Need::Refresh => self.timers.refresh = later,
+            Need::Bind(_) | Need::Permit(_) | Need::Refresh => self.again(need, now + limits::ASK_AGAIN),
         }
     }
 
     fn need(&self, now: Instant) -> Option<Need> {
         let due = |timer: Option<Instant>| timer.is_some_and(|due| due <= now);
+        let first = |timer: fn(&Peer) -> Option<Instant>| self.peers.iter().position(|peer| due(timer(peer)));
         match self.relayed {
             None => Some(Need::Allocate),
             Some(_) if self.ending => Some(Need::End),
-            Some(_) if due(self.timers.bind) => Some(Need::Bind),
-            Some(_) if due(self.timers.permit) => Some(Need::Permit),
-            Some(_) => due(self.timers.refresh).then_some(Need::Refresh),
+            Some(_) => first(|peer| peer.bind)
+                .map(Need::Bind)
+                .or_else(|| first(|peer| peer.permit).map(Need::Permit))
+                .or_else(|| due(self.timers.refresh).then_some(Need::Refresh)),
         }
     }
 
@@ -297,15 +356,15 @@ impl Session {
                 .attribute(attr::LIFETIME, &lifetime(limits::LIFETIME_S)),
             Need::End => request(out, Method::Refresh).attribute(attr::LIFETIME, &lifetime(0)),
             Need::Refresh => request(out, Method::Refresh).attribute(attr::LIFETIME, &lifetime(limits::LIFETIME_S)),
-            Need::Bind => {
-                let Peer { at, channel, .. } = self.peer?;
+            Need::Bind(index) => {
+                let Peer { at, channel, .. } = *self.peers.get(index)?;
                 let [c0, c1] = channel.to_be_bytes();
                 request(out, Method::ChannelBind)
                     .attribute(attr::CHANNEL_NUMBER, &[c0, c1, 0, 0])
                     .address(attr::XOR_PEER_ADDRESS, at.socket_addr().into())
             }
-            Need::Permit => request(out, Method::CreatePermission)
-                .address(attr::XOR_PEER_ADDRESS, self.peer?.at.socket_addr().into()),
+            Need::Permit(index) => request(out, Method::CreatePermission)
+                .address(attr::XOR_PEER_ADDRESS, self.peers.get(index)?.at.socket_addr().into()),
         };
         let Some(key) = &self.key else { return writer.finish().ok() };
         writer
@@ -319,14 +378,17 @@ impl Session {
 
     /// When [`Session::poll`] has something to say again, if nothing comes before.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let Timers { bind, permit, refresh, keepalive } = &self.timers;
+        let Timers { refresh, keepalive } = self.timers;
         match (self.over, &self.pending) {
             (Some(_), _) => None,
             (None, Some(pending)) => Some(keepalive.map_or(pending.due, |due| due.min(pending.due))),
-            (None, None) => [bind, permit, refresh, keepalive].into_iter().flatten().min().copied(),
+            (None, None) => {
+                let peers = self.peers.iter().flat_map(|peer| [peer.bind, peer.permit]);
+                peers.chain([refresh, keepalive]).flatten().min()
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
 
 export const TANDEM_BIN = process.env["TANDEM_BIN"] ?? path.join(ROOT, "target/debug/tandem");
-export const SDP_CALL_BIN = process.env["TANDEM_SDP_CALL"] ?? path.join(ROOT, "target/debug/examples/sdp_call");
+export const ROBOT_BIN = process.env["TANDEM_ROBOT"] ?? path.join(ROOT, "target/debug/examples/webrtc_echo");
 export const CANARIES_BIN = process.env["TANDEM_CANARIES"] ?? path.join(ROOT, "target/debug/examples/canaries");
 export const CHROMIUM = process.env["TANDEM_CHROMIUM"] ?? "/usr/bin/chromium";
 export const FIREFOX = process.env["TANDEM_FIREFOX"] ?? "/usr/bin/firefox-esr";

@@ -1,12 +1,22 @@
-// A device of the Rust SDK as a process: it answers every call of a browser, without media (client/examples/sdp_call.rs).
+// A device of the Rust SDK as a process: it answers every call of a browser, or calls one, and gives back what it hears and
+// sees (client/examples/webrtc_echo).
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Ready } from "./tandem-dev.ts";
-import { need, SDP_CALL_BIN } from "./paths.ts";
+import { need, ROBOT_BIN } from "./paths.ts";
 import { until } from "./until.ts";
 
 export type Said = Readonly<Record<string, unknown>>;
+
+export interface RobotOptions {
+  /** An operator holds its keys. */
+  hosted?: boolean;
+  /** Whom it calls; without, it waits for calls. */
+  calls?: string;
+  /** Under the seal it names another certificate's fingerprint than that of the one it shows. */
+  wrong_fingerprint?: boolean;
+}
 
 export class Robot {
   readonly said: Said[] = [];
@@ -17,11 +27,14 @@ export class Robot {
     if (child.stdout !== null) createInterface(child.stdout).on("line", (line) => this.said.push(JSON.parse(line) as Said));
   }
 
-  /** `hosted`: an operator holds its keys. */
-  static async start({ api, connect }: Ready, account: string, hosted = false): Promise<Robot> {
-    need(SDP_CALL_BIN, "build it first (cargo build -p tandem-client --example sdp_call), or name it in TANDEM_SDP_CALL");
-    const args = ["--api", api, "--connect", connect, "--account", account, ...(hosted ? ["--hosted"] : [])];
-    const robot = new Robot(spawn(SDP_CALL_BIN, args, { stdio: ["ignore", "pipe", "inherit"] }));
+  static async start({ api, connect }: Ready, account: string, options: RobotOptions = {}): Promise<Robot> {
+    need(ROBOT_BIN, "build it first (cargo build -p tandem-client --example webrtc_echo), or name it in TANDEM_ROBOT");
+    const { hosted, calls, wrong_fingerprint } = options;
+    const args = ["--api", api, "--connect", connect, "--account", account];
+    if (hosted === true) args.push("--hosted");
+    if (calls !== undefined) args.push("--call", calls);
+    if (wrong_fingerprint === true) args.push("--wrong-fingerprint");
+    const robot = new Robot(spawn(ROBOT_BIN, args, { stdio: ["ignore", "pipe", "inherit"] }));
     await robot.says("ready");
     return robot;
   }

@@ -94,6 +94,7 @@ const STAYING: ReadonlySet<Cause> = new Set<Cause>([
   "removed",
   "stopped",
   "elsewhere",
+  "unsecured",
   "failed",
   ...Object.values(SEAL_CAUSES),
 ]);

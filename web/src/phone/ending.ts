@@ -61,6 +61,13 @@ export function finishUnsealed(state: State, failure: Failure, now_ms: number): 
   return { ...over, effects: [...over.effects, told] };
 }
 
+/** Somebody else is at the other end of the media than the seal says: the call is over for both. */
+export function finishUnsecured(state: State, now_ms: number): Step {
+  const over = finish(state, { cause: "unsecured" }, now_ms);
+  const call_id = state.call?.id ?? null;
+  return call_id === null ? over : { ...over, effects: [...over.effects, { t: "end", call_id }] };
+}
+
 /** The call is over by the user's own will: straight home, no screen. */
 export function drop(state: State, kind: HistoryKind, now_ms: number): Step {
   const { call } = state;

@@ -17,6 +17,8 @@ import type { Media, Party, Place, Push } from "./wire.ts";
 export interface LineEvents {
   up(): void;
   down(): void;
+  /** A way is there, and who is at its other end is not whom the sealed description names: there is nobody to talk with. */
+  unsecured(): void;
   remote(stream: MediaStream): void;
   /** What the other side sends of itself. */
   peerSends(sends: Sends): void;
@@ -315,10 +317,15 @@ export class Line {
       },
       ice: (state) => {
         if (link !== this.#link) return;
-        if (state === "connected" || state === "completed") events.up();
         if (state !== "disconnected" && state !== "failed") return;
         events.down();
         void this.restart("ticket");
+      },
+      connection: (state) => {
+        if (link !== this.#link) return;
+        if (state === "connected") events.up();
+        const { iceConnectionState: ice } = link.pc;
+        if (state === "failed" && (ice === "connected" || ice === "completed")) events.unsecured();
       },
       remote: (stream) => events.remote(stream),
       log: (name, detail) => events.log(name, detail),

@@ -8,6 +8,8 @@ export interface LinkEvents {
   /** A batch of our candidates. Called only after `release`. */
   candidates(batch: RTCIceCandidateInit[]): void;
   ice(state: RTCIceConnectionState): void;
+  /** Of ICE and of DTLS on it: "connected" once the other side has shown the certificate that its description names. */
+  connection(state: RTCPeerConnectionState): void;
   remote(stream: MediaStream): void;
   log(name: string, detail: string): void;
 }
@@ -37,6 +39,10 @@ export class Link {
     pc.addEventListener("iceconnectionstatechange", () => {
       events.log("ice", pc.iceConnectionState);
       events.ice(pc.iceConnectionState);
+    });
+    pc.addEventListener("connectionstatechange", () => {
+      events.log("connection", pc.connectionState);
+      events.connection(pc.connectionState);
     });
     pc.addEventListener("track", ({ track }) => {
       this.#remote.addTrack(track);

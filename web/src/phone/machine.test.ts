@@ -27,6 +27,16 @@ describe("an outgoing call", () => {
     expect(state.call).toMatchObject({ phase: "connected", connected_at_ms: NOW_MS });
   });
 
+  it("is over for both when the media are not of whom the seal names", () => {
+    const connecting = play(signedIn(), DIAL, PLACED, live(ACCEPTED)).state;
+    const { state, effects } = play(connecting, { t: "media_refused", attempt: 1 });
+    expect(state.ended).toMatchObject({ cause: "unsecured", duration_ms: null });
+    expect(names(effects)).toEqual(["close_line", "forget", "remember", "end"]);
+    const late = play(state, { t: "media_up", attempt: 1 });
+    expect(screenOf(late.state)).toBe("ended");
+    expect(names(late.effects)).toEqual([]);
+  });
+
   it("takes up pushes that came before the answer to its request", () => {
     const { state, effects } = play(signedIn(), DIAL, live(push("ringing", "c1")), live(ACCEPTED), PLACED);
     expect(state.call?.phase).toBe("connecting");

@@ -2,7 +2,7 @@
 // network, no page. What pushes mean is pushes.ts, how a call is taken up again after a reload is resume.ts.
 
 import type { Failure } from "./causes.ts";
-import { drop, finish, finishRefused, finishUnsealed, leave, yieldTo } from "./ending.ts";
+import { drop, finish, finishRefused, finishUnsealed, finishUnsecured, leave, yieldTo } from "./ending.ts";
 import { GLARE_WAIT_MS, SIGN_IN_AGAIN_MS } from "./limits.ts";
 import { onPush, onSync, settleEarly } from "./pushes.ts";
 import { onLooked, rejoin } from "./resume.ts";
@@ -74,6 +74,7 @@ export function step(state: State, event: Event, now_ms: number): Step {
     case "no_media":
     case "media_up":
     case "media_down":
+    case "media_refused":
     case "ring_over":
       return ofAttempt(state, event, now_ms);
   }
@@ -138,6 +139,8 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
       });
     case "media_down":
       return same(call.phase === "connected" ? { ...state, call: { ...call, phase: "reconnecting" } } : state);
+    case "media_refused":
+      return finishUnsecured(state, now_ms);
     case "ring_over": {
       if (call.glare !== null && call.phase === "calling") return finish(state, { cause: "failed" }, now_ms);
       const rings = call.offer !== null && (call.phase === "incoming" || call.problem !== null || call.doubt);

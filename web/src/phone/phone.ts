@@ -324,6 +324,7 @@ export class Phone {
       events: {
         up: () => this.happen({ t: "media_up", attempt }),
         down: () => this.happen({ t: "media_down", attempt }),
+        unsecured: () => this.happen({ t: "media_refused", attempt }),
         remote: (remote) => this.#show({ remote }),
         peerSends: (peer_sends) => this.#show({ peer_sends }),
         unsealed: (error) => this.happen({ t: "refused", attempt, failure: failureOf(error) }),

@@ -152,6 +152,8 @@ export type Event =
   | { t: "no_media"; attempt: number; problem: MediaProblem }
   | { t: "media_up"; attempt: number }
   | { t: "media_down"; attempt: number }
+  /** What is at the other end is not what the sealed description names. */
+  | { t: "media_refused"; attempt: number }
   // Time.
   | { t: "ring_over"; attempt: number }
   | { t: "ended_over"; attempt: number }

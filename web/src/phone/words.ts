@@ -33,6 +33,10 @@ export function endedWords({ cause, role, peer, duration_ms, detail }: Ended): W
     removed: { title: "Device removed", text: "This phone was removed from your account. Sign in again to use it." },
     stopped: { title: "Call stopped", text: "The operator ended this call." },
     elsewhere: { title: "This phone is open in another tab", text: "Calls ring there. Take over to use it here." },
+    unsecured: {
+      title: "Not secured",
+      text: `The other end showed another certificate than the one that ${who} named. Nothing was heard, and nothing was said.`,
+    },
     failed: { title: "Call failed", text: `${detail ?? "Something went wrong"}.` },
     "bad-device-list": {
       title: "Not vouched for",

@@ -7,14 +7,14 @@ use super::*;
 const REALM: &[u8] = b"tndm";
 
 /// A relay that knows one client. It answers what it is told to answer.
-struct Relay {
+pub(in crate::turn) struct Relay {
     nonce: Vec<u8>,
     allocated: bool,
     octet: u8,
 }
 
 impl Relay {
-    fn new() -> Self {
+    pub(in crate::turn) fn new() -> Self {
         Self { nonce: b"first".to_vec(), allocated: false, octet: 1 }
     }
 
@@ -22,7 +22,7 @@ impl Relay {
         long_term_key(b"user", REALM, b"password")
     }
 
-    fn answer(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub(in crate::turn) fn answer(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let message = Message::parse(bytes).unwrap();
         if message.class != Class::Request {
             return None;
@@ -99,7 +99,7 @@ impl Bench {
     fn connected(relay: &mut Relay) -> Self {
         let mut bench = Self::new();
         bench.settle(relay);
-        bench.session.set_peer(VirtualAddr { octet: 1, port: 1_026 }, bench.now);
+        bench.session.follow(VirtualAddr { octet: 1, port: 1_026 }, bench.now);
         bench.settle(relay);
         bench
     }
@@ -111,14 +111,70 @@ async fn it_allocates_with_what_the_relay_asks_for_binds_and_permits() {
     assert_eq!(bench.settle(&mut relay), [Method::Allocate, Method::Allocate]);
     assert_eq!(bench.session.relayed(), Some(VirtualAddr { octet: 1, port: 1_025 }));
     assert_eq!(bench.session.channel(), None);
-    bench.session.set_peer(VirtualAddr { octet: 1, port: 1_026 }, bench.now);
+    bench.session.follow(VirtualAddr { octet: 1, port: 1_026 }, bench.now);
     assert_eq!(bench.settle(&mut relay), [Method::ChannelBind, Method::CreatePermission]);
     assert_eq!(bench.session.channel(), Some(0x4000));
     // It comes back elsewhere.
-    bench.session.set_peer(VirtualAddr { octet: 2, port: 1_026 }, bench.now);
+    bench.session.follow(VirtualAddr { octet: 2, port: 1_026 }, bench.now);
     assert_eq!(bench.session.channel(), None);
     assert_eq!(bench.settle(&mut relay), [Method::ChannelBind, Method::CreatePermission]);
     assert_eq!(bench.session.channel(), Some(0x4001));
+}
+
+#[tokio::test]
+async fn an_address_that_it_comes_back_to_has_the_channel_that_it_had() {
+    let mut relay = Relay::new();
+    let mut bench = Bench::connected(&mut relay);
+    bench.session.follow(VirtualAddr { octet: 2, port: 1_026 }, bench.now);
+    bench.settle(&mut relay);
+    bench.session.follow(VirtualAddr { octet: 1, port: 1_026 }, bench.now);
+    assert_eq!(bench.session.channel(), None, "it may have run out meanwhile");
+    assert_eq!(bench.settle(&mut relay), [Method::ChannelBind, Method::CreatePermission]);
+    assert_eq!(bench.session.channel(), Some(0x4000));
+}
+
+#[tokio::test]
+async fn every_address_that_is_reached_gets_a_channel_of_its_own_and_keeps_it() {
+    let (mut bench, mut relay) = (Bench::new(), Relay::new());
+    let at = |octet| VirtualAddr { octet, port: 1_026 };
+    for octet in [1, 2, 2, 1, 3] {
+        assert!(bench.session.reach(at(octet), bench.now));
+    }
+    let asked = bench.settle(&mut relay);
+    assert_eq!(asked.iter().filter(|asked| **asked == Method::ChannelBind).count(), 3);
+    let channels = [(at(1), 0x4000), (at(2), 0x4001), (at(3), 0x4002)];
+    assert_eq!(bench.session.channels().collect::<Vec<_>>(), channels);
+    assert_eq!(bench.session.handle(bench.now, &[0x40, 1, 0, 1, 7]), Some((at(2), &[7][..])));
+    // Nobody is followed: none of them is the one.
+    assert_eq!(bench.session.channel(), None);
+    let (began, mut asked) = (bench.now, Vec::new());
+    while bench.now - began < limits::CHANNEL_EVERY {
+        bench.wait();
+        asked.extend(bench.settle(&mut relay));
+    }
+    assert_eq!(asked.iter().filter(|asked| **asked == Method::ChannelBind).count(), 3);
+    // A relay that forgot it is asked for all of them, long before they are due again.
+    relay.allocated = false;
+    let (began, mut asked) = (bench.now, Vec::new());
+    while bench.now - began < Duration::from_secs(300) {
+        bench.wait();
+        asked.extend(bench.settle(&mut relay));
+    }
+    assert_eq!(asked.iter().filter(|asked| **asked == Method::ChannelBind).count(), 3);
+    assert_eq!(bench.session.channels().collect::<Vec<_>>(), channels);
+}
+
+#[tokio::test]
+async fn there_are_as_many_channels_as_a_relay_gives_and_one_more_is_refused() {
+    let mut bench = Bench::connected(&mut Relay::new());
+    for port in 1..limits::CHANNELS {
+        assert!(bench.session.reach(VirtualAddr { octet: 2, port }, bench.now));
+    }
+    assert!(!bench.session.reach(VirtualAddr { octet: 3, port: 1 }, bench.now));
+    assert!(bench.session.reach(VirtualAddr { octet: 2, port: 1 }, bench.now), "it has one");
+    assert_eq!((bench.session.over(), bench.session.channel()), (None, Some(0x4000)));
+    bench.session.follow(VirtualAddr { octet: 3, port: 1 }, bench.now);
+    assert_eq!(bench.session.over(), Some(TurnError::Channels));
 }
 
 #[tokio::test]
@@ -225,14 +281,14 @@ async fn a_relay_that_never_likes_a_nonce_is_given_up() {
 #[tokio::test]
 async fn packets_come_out_of_channels_and_indications_and_nothing_else_does() {
     let mut bench = Bench::connected(&mut Relay::new());
-    let now = bench.now;
-    assert_eq!(bench.session.handle(now, &[0x40, 0, 0, 2, b'h', b'i', 0, 0]), Some(&b"hi"[..]));
+    let (now, there) = (bench.now, VirtualAddr { octet: 1, port: 1_026 });
+    assert_eq!(bench.session.handle(now, &[0x40, 0, 0, 2, b'h', b'i', 0, 0]), Some((there, &b"hi"[..])));
     let mut out = [0; 128];
     let peer: SocketAddr = "203.0.113.1:1026".parse().unwrap();
     let writer = Writer::new(&mut out, Class::Indication, Method::Data, [9; 12]);
     let len = writer.address(attr::XOR_PEER_ADDRESS, peer).attribute(attr::DATA, b"hi").finish().unwrap();
-    assert_eq!(bench.session.handle(now, &out[..len]), Some(&b"hi"[..]));
-    for nothing in [&[][..], &[0x40], &[0x40, 0, 0, 9, 1], &[0x80; 40], &[0; 40], &[20; 40]] {
+    assert_eq!(bench.session.handle(now, &out[..len]), Some((there, &b"hi"[..])));
+    for nothing in [&[][..], &[0x40], &[0x40, 0, 0, 9, 1], &[0x40, 1, 0, 1, 1], &[0x80; 40], &[0; 40], &[20; 40]] {
         assert_eq!(bench.session.handle(now, nothing), None);
     }
 }
