@@ -32,6 +32,19 @@ pub(crate) enum Command {
     Relay(RoleArgs),
     /// Keeps the records of calls.
     StateServer(RoleArgs),
+    /// Runs a program that ends with its parent: how `tandem dev` starts those that are not ours.
+    #[command(hide = true)]
+    Tied(TiedArgs),
+}
+
+/// What is to be run, and whose child it is.
+#[derive(Debug, Args)]
+pub(crate) struct TiedArgs {
+    /// The pid of the parent.
+    pub(crate) parent: u32,
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 /// Flags of every role.
@@ -108,6 +121,10 @@ pub(crate) struct DevArgs {
     /// Says that everything is ready with one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Starts a whole PoP: three nodes of etcd, two state servers, two signaling nodes, two routers, a load balancer and four
+    /// relays. Its store begins empty. Needs etcd.
+    #[arg(long)]
+    pub(crate) fleet: bool,
     /// Sets one key of a role's config, as in `relay.log.filter=debug` or `state-server.pop=2`. May be repeated.
     #[arg(long, value_name = "ROLE.KEY=VALUE")]
     pub(crate) set: Vec<Setting>,

@@ -4,6 +4,8 @@
 
 mod children;
 mod demo;
+mod door;
+mod fleet;
 mod http;
 mod keeper;
 mod page;
@@ -73,6 +75,9 @@ async fn serve(args: &DevArgs, children: Children) -> Result<(), Failure> {
     let demos = Demos::new(&children, Arc::new(store)).map_err(|error| run("the demo's key", &error))?;
     let (api, connect) = (children.api, children.connect);
     let supervisor = Supervisor::start(children.recipes);
+    for door in children.doors {
+        door.open(supervisor.orders()).await.map_err(|error| run("--api or --connect cannot be bound", &error))?;
+    }
     let processes = tokio::select! {
         ready = supervisor.ready() => ready,
         () = shutdown.requested() => {

@@ -28,6 +28,9 @@ pub(crate) const OUTAGE_MS_MAX: u64 = 600_000;
 pub(crate) const READY_LINE_BYTES: u64 = 4 * 1024;
 /// How often `tandem dev` looks whether a program that is not ours takes connections.
 pub(crate) const KNOCK_EVERY: Duration = Duration::from_millis(20);
+/// Connections through a door of `tandem dev --fleet` at once: 200 calls of a load test, both devices with a socket and some
+/// requests each, and as much again. Two descriptors a connection.
+pub(crate) const DOOR_CONNECTIONS: usize = 2_048;
 /// Orders that wait for a child's keeper: a page, a harness and a person with curl.
 pub(crate) const ORDERS: usize = 16;
 

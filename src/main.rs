@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Ok(Command::Router(args)) => role::main::<config::clients::RouterConfig>(&args),
         Ok(Command::Relay(args)) => role::main::<config::role::RelayConfig>(&args),
         Ok(Command::StateServer(args)) => role::main::<config::role::StateServerConfig>(&args),
+        Ok(Command::Tied(args)) => lifeline::run_tied(&args).map_err(Failure::Run),
         Err(exit) => return exit,
     };
     match result {

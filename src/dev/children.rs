@@ -14,6 +14,7 @@ use tandem_wire::id::PopId;
 use tandem_wire::redact::Secret;
 use toml::Table;
 
+use super::door::Door;
 use super::keeper::Recipe;
 use super::ports;
 use super::table::{Kind, Name};
@@ -23,7 +24,7 @@ use crate::config::clients::{RouterConfig, SignalingConfig};
 use crate::config::role::{RelayConfig, StateServerConfig};
 use crate::config::{self, ConfigError, Layers, RoleConfig, Setting};
 
-const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(super) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The children, ready to be started, and what `tandem dev` shares with them.
 #[derive(Debug)]
@@ -41,19 +42,21 @@ pub(crate) struct Children {
     /// The key that demo tickets are signed with.
     pub(crate) kid: u8,
     pub(crate) ticket_secret: Secret,
+    /// In a fleet: in front of its signaling nodes and its routers.
+    pub(crate) doors: Vec<Door>,
 }
 
 /// Where everything listens.
-struct Places {
-    page: SocketAddr,
-    turn: SocketAddr,
+pub(super) struct Places {
+    pub(super) page: SocketAddr,
+    pub(super) turn: SocketAddr,
     store: SocketAddr,
-    api: SocketAddr,
-    connect: SocketAddr,
+    pub(super) api: SocketAddr,
+    pub(super) connect: SocketAddr,
 }
 
 impl Places {
-    fn choose(args: &DevArgs) -> Result<Self, Failure> {
+    pub(super) fn choose(args: &DevArgs) -> Result<Self, Failure> {
         let tcp = |ip| ports::free_tcp(ip).map_err(Failure::Run);
         let (given, ip) = (args.http.port(), args.http.ip());
         // Beside the page's port, or anywhere if that may be anywhere.
@@ -113,16 +116,11 @@ impl Configs {
 impl Children {
     /// Draws, writes and checks everything. Binds nothing for longer than it takes to see that it is free.
     pub(crate) fn prepare(args: &DevArgs) -> Result<Self, Failure> {
-        let run = Failure::Run;
+        if args.fleet {
+            return super::fleet::prepare(args);
+        }
         let places = Places::choose(args)?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&args.data_dir)
-            .map_err(|error| run(format!("the data folder cannot be made: {error}")))?;
-        let folder = fs::canonicalize(&args.data_dir)
-            .map_err(|error| run(format!("the data folder cannot be read: {error}")))?;
-
+        let folder = folder_for(args)?;
         let mut configs = Configs {
             state_server: Layers::from_table(Table::new(), "tandem dev"),
             relay: Layers::from_table(relay_table(&places)?, "tandem dev"),
@@ -177,8 +175,19 @@ impl Children {
             pop: PopId(relay.pop),
             kid: key.kid,
             ticket_secret: key.secret.get().clone(),
+            doors: Vec::new(),
         })
     }
+}
+
+/// The folder of the stores and configs, which nobody else can look into.
+pub(super) fn folder_for(args: &DevArgs) -> Result<PathBuf, Failure> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&args.data_dir)
+        .map_err(|error| Failure::Run(format!("the data folder cannot be made: {error}")))?;
+    fs::canonicalize(&args.data_dir).map_err(|error| Failure::Run(format!("the data folder cannot be read: {error}")))
 }
 
 /// A config of ours as a table.
@@ -197,7 +206,7 @@ fn relay_table(places: &Places) -> Result<Table, Failure> {
 }
 
 /// The page, by each name that this machine has for itself.
-fn origins(places: &Places) -> String {
+pub(super) fn origins(places: &Places) -> String {
     let (page, port) = (places.page, places.page.port());
     format!("[\"http://{page}\", \"http://localhost:{port}\"]")
 }
@@ -228,19 +237,19 @@ fn router_table(places: &Places) -> Result<Table, Failure> {
 }
 
 /// 32 random bytes in hexadecimal.
-fn draw() -> Result<String, Failure> {
+pub(super) fn draw() -> Result<String, Failure> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|error| Failure::Run(format!("no random numbers: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A path as a quoted TOML string, whatever it holds.
-fn toml_string(path: &Path) -> Result<String, Failure> {
+pub(super) fn toml_string(path: &Path) -> Result<String, Failure> {
     let text = path.to_str().ok_or_else(|| Failure::Run("the data folder's name is not UTF-8".to_owned()))?;
     Ok(toml::Value::from(text).to_string())
 }
 
-fn set(layers: &mut Layers, key: &str, text: String) -> Result<(), Failure> {
+pub(super) fn set(layers: &mut Layers, key: &str, text: String) -> Result<(), Failure> {
     Ok(layers.set(&Setting { key: key.to_owned(), text, origin: "tandem dev".to_owned() })?)
 }
 
@@ -249,13 +258,13 @@ fn of(name: Name) -> impl Fn(ConfigError) -> ConfigError {
     move |error| error.below(&name.to_string())
 }
 
-fn recipe(name: Name, folder: &Path, layers: &Layers, store: Option<PathBuf>) -> Result<Recipe, Failure> {
+pub(super) fn recipe(name: Name, folder: &Path, layers: &Layers, store: Option<PathBuf>) -> Result<Recipe, Failure> {
     let path = folder.join(format!("{name}.toml"));
     write_private(&path, &layers.to_toml())
         .map_err(|error| Failure::Run(format!("the config of the {name} cannot be written: {error}")))?;
     let parent = std::process::id().to_string();
     let arguments =
-        vec![name.kind.as_str().into(), "--config".into(), path.into(), "--die-with-parent".into(), parent.into()];
+        vec![name.kind.subcommand().into(), "--config".into(), path.into(), "--die-with-parent".into(), parent.into()];
     // The file that we run, even if another one has been put in its place since.
     Ok(Recipe { name, program: "/proc/self/exe".into(), arguments, store, serves_at: None })
 }
@@ -285,6 +294,7 @@ mod tests {
             connect: None,
             data_dir: folder.join("a folder with \"quotes\""),
             json: true,
+            fleet: false,
             set: settings.iter().map(|text| text.parse().unwrap()).collect(),
         }
     }

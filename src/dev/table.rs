@@ -12,6 +12,8 @@ use serde::{Serialize, Serializer};
 pub(crate) enum Kind {
     Etcd,
     StateServer,
+    /// The state server that keeps the directory of devices.
+    Directory,
     Relay,
     Lb,
     Signaling,
@@ -26,11 +28,20 @@ pub(crate) struct Name {
 }
 
 impl Kind {
-    /// As its subcommand is called.
+    /// The subcommand that it is.
+    pub(crate) const fn subcommand(self) -> &'static str {
+        match self {
+            Self::Directory => Self::StateServer.as_str(),
+            kind => kind.as_str(),
+        }
+    }
+
+    /// As its processes are called.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
             Self::StateServer => "state-server",
+            Self::Directory => "directory",
             Self::Relay => "relay",
             Self::Lb => "lb",
             Self::Signaling => "signaling",
