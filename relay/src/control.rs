@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_core::residency::{self, Snapshot};
-use tandem_core::topology::{Attachment, Call, RecordError};
+use tandem_core::topology::{Attachment, Call, CallKind, RecordError};
 use tandem_net::socket::Waker;
-use tandem_state_client::{BucketSet, Change, Command, Entry, Event, Key, Op, Store, StoreError};
+use tandem_state_client::{BucketSet, Change, Command, Entry, Event, Key, Kinds, Op, Store, StoreError};
 use tandem_telemetry::metric::{Series, relay as metric};
 use tandem_telemetry::registry::Source;
 use tandem_wire::id::{CallId, LegId, Revision};
 use tandem_wire::units::Span;
-use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::StreamExt as _;
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::engine::StoreEvent;
 use crate::limits;
@@ -26,6 +25,20 @@ use crate::limits;
 pub(crate) enum Request {
     Load { call: CallId },
     Write { call: CallId, leg: LegId, attachment: Attachment, based_on: Revision },
+}
+
+/// The buckets whose calls a relay is to hold, by the table of this epoch.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) buckets: BucketSet,
+    pub(crate) epoch: u32,
+}
+
+impl Wanted {
+    /// Calls and attachments are all that a relay reads of a bucket.
+    pub(crate) fn new(buckets: BucketSet, epoch: u32) -> Self {
+        Self { buckets: buckets.only(Kinds::CALLS.and(Kinds::ATTACHMENTS)), epoch }
+    }
 }
 
 /// What the control task counts.
@@ -73,7 +86,10 @@ impl Events {
 /// Everything that the control task owns.
 pub(crate) struct Control {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) buckets: BucketSet,
+    /// What is to be held, as it changes.
+    pub(crate) wanted: watch::Receiver<Wanted>,
+    /// The epoch by which everything is held that is to be.
+    pub(crate) held: watch::Sender<u32>,
     pub(crate) events: mpsc::Sender<StoreEvent>,
     pub(crate) waker: Waker,
     pub(crate) requests: mpsc::Receiver<Request>,
@@ -84,7 +100,8 @@ impl Control {
     /// Runs until the packet thread is gone.
     pub(crate) async fn run(self) {
         let events = Events { queue: self.events, waker: self.waker };
-        let follow = follow(Arc::clone(&self.store), self.buckets, events.clone(), Arc::clone(&self.counters));
+        let store = Arc::clone(&self.store);
+        let follow = follow(store, self.wanted, self.held, events.clone(), Arc::clone(&self.counters));
         let serve = serve(self.store, self.requests, events, self.counters);
         tokio::join!(follow, serve);
     }
@@ -163,11 +180,19 @@ fn report(error: &StoreError, what: &'static str, counters: &Counters) {
     tracing::debug!(what, %error, "the store did not answer");
 }
 
-/// Lists all calls, then follows every change, and starts anew when it cannot follow.
-async fn follow(store: Arc<dyn Store>, buckets: BucketSet, events: Events, counters: Arc<Counters>) {
+/// Lists all calls that are wanted, then follows every change, and starts anew when it cannot follow. When more is wanted,
+/// only that is listed.
+async fn follow(
+    store: Arc<dyn Store>,
+    mut wanted: watch::Receiver<Wanted>,
+    held: watch::Sender<u32>,
+    events: Events,
+    counters: Arc<Counters>,
+) {
     let mut wait = limits::RESTORE_RETRY;
     loop {
-        let listed = list(&*store, &buckets, &events, &counters).await;
+        let holding = wanted.borrow_and_update().clone();
+        let listed = list(&*store, &holding.buckets, List::Everything, &events, &counters).await;
         let at = match listed {
             Ok(Ok(at)) => at,
             Ok(Err(error)) => {
@@ -181,16 +206,28 @@ async fn follow(store: Arc<dyn Store>, buckets: BucketSet, events: Events, count
         };
         wait = limits::RESTORE_RETRY;
         counters.restores.fetch_add(1, Ordering::Relaxed);
-        if follow_from(&*store, &buckets, at, &events, &counters).await.is_err() {
+        held.send_replace(holding.epoch);
+        let mut following = Following { store: &*store, holding, at, events: &events, counters: &counters };
+        if following.run(&mut wanted, &held).await.is_err() {
             return;
         }
     }
 }
 
-/// Lists all calls once; gives the revision to follow from.
+/// What a list is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    /// All that is held: what it does not name is not there.
+    Everything,
+    /// Buckets that were not held before.
+    More,
+}
+
+/// Lists calls once; gives the revision to follow from.
 async fn list(
     store: &dyn Store,
     buckets: &BucketSet,
+    what: List,
     events: &Events,
     counters: &Counters,
 ) -> Result<Result<Revision, StoreError>, Gone> {
@@ -202,55 +239,116 @@ async fn list(
     for entry in restored.entries {
         calls.take(entry, counters);
     }
-    events.tell(residency::Input::RestoreBegan).await?;
-    let mut listed = 0_usize;
-    for (call, snapshot) in calls.calls {
-        if let Some(snapshot) = snapshot {
-            listed += 1;
-            events.tell(residency::Input::Loaded { call, snapshot }).await?;
-        }
+    let (begin, end) = match what {
+        List::Everything => (residency::Input::RestoreBegan, residency::Input::Restored),
+        List::More => (residency::Input::FillBegan, residency::Input::Filled),
+    };
+    events.tell(begin).await?;
+    let snapshots = calls.calls.into_iter().filter_map(|(call, snapshot)| Some((call, snapshot?)));
+    // Two people talk at once, a group is used to waiting for one who comes late.
+    let of_two = |(_, snapshot): &(CallId, Snapshot)| {
+        snapshot.call.as_ref().is_none_or(|(record, _)| record.kind == CallKind::OneToOne)
+    };
+    let (first, then): (Vec<_>, Vec<_>) = snapshots.partition(of_two);
+    let listed = first.len() + then.len();
+    for (call, snapshot) in first.into_iter().chain(then) {
+        events.tell(residency::Input::Loaded { call, snapshot }).await?;
     }
-    events.tell(residency::Input::Restored).await?;
-    tracing::info!(calls = listed, revision = restored.revision.0, "restored");
+    events.tell(end).await?;
+    tracing::info!(calls = listed, revision = restored.revision.0, ?what, "restored");
     Ok(Ok(restored.revision))
 }
 
-/// Follows changes after `at`, over lost connections, until the store no longer has what we have not seen.
-async fn follow_from(
-    store: &dyn Store,
-    buckets: &BucketSet,
-    mut at: Revision,
-    events: &Events,
-    counters: &Counters,
-) -> Result<(), Gone> {
-    let mut wait = limits::RESTORE_RETRY;
-    loop {
-        let error = match store.watch(buckets, at).await {
-            Ok(mut changes) => loop {
-                match changes.next().await {
-                    Some(Ok(change)) => {
-                        wait = limits::RESTORE_RETRY;
-                        at = change.revision;
-                        if let Some(event) = event_of(change, counters) {
-                            events.tell(event).await?;
+/// Following from a list on.
+struct Following<'a> {
+    store: &'a dyn Store,
+    holding: Wanted,
+    /// All up to this revision was told.
+    at: Revision,
+    events: &'a Events,
+    counters: &'a Counters,
+}
+
+impl Following<'_> {
+    /// Follows changes, over lost connections and through changes of what is wanted, until the store no longer has what we
+    /// have not seen.
+    async fn run(&mut self, wanted: &mut watch::Receiver<Wanted>, held: &watch::Sender<u32>) -> Result<(), Gone> {
+        let mut wait = limits::RESTORE_RETRY;
+        // What is wanted has changed, and could not be had yet.
+        let mut behind = false;
+        loop {
+            let next = behind.then(|| wanted.borrow_and_update().clone());
+            let error = if let Some(next) = next {
+                match self.hold(next).await? {
+                    Ok(epoch) => {
+                        held.send_replace(epoch);
+                        behind = false;
+                        continue;
+                    }
+                    Err(error) => error,
+                }
+            } else {
+                tokio::select! {
+                    error = self.changes(&mut wait) => error?,
+                    changed = wanted.changed() => {
+                        // An error: the packet thread has ended.
+                        changed.map_err(|_| Gone)?;
+                        behind = true;
+                        continue;
+                    }
+                }
+            };
+            if !error.is_away() {
+                tracing::warn!(%error, "cannot follow the store any further: listing all calls anew");
+                return Ok(());
+            }
+            self.counters.away.fetch_add(1, Ordering::Relaxed);
+            tokio::select! {
+                () = tokio::time::sleep(wait.to_std()) => {}
+                () = self.events.queue.closed() => return Err(Gone),
+            }
+            wait = Span::from_nanos(wait.as_nanos().saturating_mul(2)).min(limits::RESTORE_RETRY_MAX);
+        }
+    }
+
+    /// Holds what is wanted now: lists what is new, and lets go of the rest.
+    async fn hold(&mut self, wanted: Wanted) -> Result<Result<u32, StoreError>, Gone> {
+        let more = wanted.buckets.without(&self.holding.buckets);
+        if !more.is_empty() {
+            // Changes since then that were told are told again: what is older than what is known is passed over.
+            if let Err(error) = list(self.store, &more, List::More, self.events, self.counters).await? {
+                return Ok(Err(error));
+            }
+            self.counters.restores.fetch_add(1, Ordering::Relaxed);
+        }
+        if !self.holding.buckets.without(&wanted.buckets).is_empty() {
+            self.events.tell(residency::Input::Narrowed { ranges: wanted.buckets.ranges() }).await?;
+        }
+        self.holding = wanted;
+        Ok(Ok(self.holding.epoch))
+    }
+
+    /// Tells changes until there is a reason not to. What was told in part when this is given up is told again.
+    async fn changes(&mut self, wait: &mut Span) -> Result<StoreError, Gone> {
+        let mut watch = match self.store.watch(&self.holding.buckets, self.at).await {
+            Ok(watch) => watch,
+            Err(error) => return Ok(error),
+        };
+        loop {
+            match std::future::poll_fn(|context| watch.poll_changes(context)).await {
+                Some(Ok(changes)) => {
+                    *wait = limits::RESTORE_RETRY;
+                    for change in changes.events {
+                        if let Some(event) = event_of(change, self.counters) {
+                            self.events.tell(event).await?;
                         }
                     }
-                    Some(Err(error)) => break error,
-                    None => break StoreError::Away { retry_after_ms: 0 },
+                    self.at = changes.reached;
                 }
-            },
-            Err(error) => error,
-        };
-        if !error.is_away() {
-            tracing::warn!(%error, "cannot follow the store any further: listing all calls anew");
-            return Ok(());
+                Some(Err(error)) => return Ok(error),
+                None => return Ok(StoreError::Away { retry_after_ms: 0 }),
+            }
         }
-        counters.away.fetch_add(1, Ordering::Relaxed);
-        tokio::select! {
-            () = tokio::time::sleep(wait.to_std()) => {}
-            () = events.queue.closed() => return Err(Gone),
-        }
-        wait = Span::from_nanos(wait.as_nanos().saturating_mul(2)).min(limits::RESTORE_RETRY_MAX);
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tandem_core::steering::{Place, Rows};
 use tandem_core::topology::{Incarnation, Standing, Table};
+use tandem_state_client::BucketSet;
 use tandem_wire::id::{BucketId, RelayId};
 use tandem_wire::tunnel::Cookie;
 
@@ -33,6 +34,8 @@ pub struct Share {
     rows: Rows,
     me: Option<Place>,
     peers: Vec<Peer>,
+    /// What it is to hold by this table: what it has, first or second, and what it will have once it is warm.
+    buckets: BucketSet,
 }
 
 impl Share {
@@ -41,14 +44,38 @@ impl Share {
     pub fn of(table: &Table, relay: RelayId, incarnation: Incarnation) -> Self {
         let mine = table.relays.iter().position(|row| row.id == relay && row.incarnation == incarnation);
         let standing = mine.and_then(|at| table.relays.get(at)).map(|row| row.standing);
+        let me = mine.and_then(|at| u16::try_from(at).ok()).map(Place);
+        let (rows, next) = (Rows::of(table), Rows::next(table));
+        let buckets =
+            me.map_or_else(BucketSet::none, |me| BucketSet::of(rows.buckets_of(me).chain(next.buckets_of(me))));
         Self {
             epoch: table.epoch,
             incarnation,
             draining: standing == Some(Standing::Draining),
-            rows: Rows::of(table),
-            me: mine.and_then(|at| u16::try_from(at).ok()).map(Place),
+            rows,
+            me,
             peers: table.relays.iter().map(|row| Peer { tunnel: row.tunnel, cookie: row.cookie }).collect(),
+            buckets,
         }
+    }
+
+    /// What the relay is to hold.
+    #[must_use]
+    pub const fn buckets(&self) -> &BucketSet {
+        &self.buckets
+    }
+
+    /// The buckets that are ours if the two relays that have `bucket` are both down, which is what it means to act for it
+    /// as neither of them.
+    fn inherited_with(&self, bucket: BucketId) -> Vec<BucketId> {
+        let pair = |bucket| (self.rows.primary(bucket), self.rows.secondary(bucket));
+        let (one, other) = pair(bucket);
+        let down = |place| Some(place) == one || Some(place) == other;
+        let theirs = (0..=u16::MAX).map(BucketId).filter(|bucket| {
+            let (primary, secondary) = pair(*bucket);
+            primary.is_some_and(down) && secondary.is_none_or(down)
+        });
+        theirs.filter(|bucket| self.rows.first(*bucket, |place| !down(place)) == self.me).collect()
     }
 
     /// Whether the table names this run of the relay.
@@ -87,69 +114,74 @@ pub enum Stance {
     PassOn(Peer),
 }
 
-/// Buckets, a bit each.
-#[derive(Debug, Clone)]
-struct Buckets(Box<[u64; 1_024]>);
-
-impl Buckets {
-    fn none() -> Self {
-        Self(Box::new([0; 1_024]))
-    }
-
-    fn insert(&mut self, bucket: BucketId) {
-        if let Some(word) = self.0.get_mut(usize::from(bucket.0 >> 6)) {
-            *word |= 1 << (bucket.0 & 63);
-        }
-    }
-
-    fn has(&self, bucket: BucketId) -> bool {
-        self.0.get(usize::from(bucket.0 >> 6)).is_some_and(|word| word & (1 << (bucket.0 & 63)) != 0)
-    }
-}
-
 /// What a relay has to do, now.
 #[derive(Debug, Clone)]
 pub enum Duty {
     /// Everything: it is alone, without a load balancer.
     All,
     /// Its part of a fleet.
-    Part {
-        /// By this table; none yet: nothing.
-        share: Option<Arc<Share>>,
-        /// Buckets for which it acts under this table.
-        acting: ActingFor,
-    },
+    Part(Box<Part>),
 }
 
-/// Buckets that a relay was told to act for, under the table that it has.
+/// The part of one relay in a fleet.
 #[derive(Debug, Clone)]
-pub struct ActingFor(Buckets);
+pub struct Part {
+    /// By this table; none yet: nothing.
+    share: Option<Arc<Share>>,
+    /// Buckets that it was told to act for under this table.
+    acting: BucketSet,
+    /// What it holds, or is about to: by the table, and what it acts for beside.
+    held: BucketSet,
+    /// What it holds has changed since it was last asked.
+    changed: bool,
+}
 
 impl Duty {
     /// A relay of a fleet whose table is not known yet.
     #[must_use]
     pub fn part() -> Self {
-        Self::Part { share: None, acting: ActingFor(Buckets::none()) }
+        let [acting, held] = [BucketSet::none(), BucketSet::none()];
+        Self::Part(Box::new(Part { share: None, acting, held, changed: false }))
     }
 
-    /// A new table: who acts for whom begins anew.
+    /// A new table: who acts for whom begins anew. What others have now is given up, unless this relay is to go: then it
+    /// goes on with what it has.
     pub fn take(&mut self, new: Arc<Share>) {
-        if let Self::Part { share, acting } = self {
-            if share.as_ref().is_none_or(|share| share.epoch != new.epoch) {
-                *acting = ActingFor(Buckets::none());
+        let Self::Part(part) = self else { return };
+        let Part { share, acting, held, changed } = &mut **part;
+        if share.as_ref().is_none_or(|share| share.epoch != new.epoch || share.incarnation != new.incarnation) {
+            *acting = BucketSet::none();
+            if new.draining {
+                new.buckets.iter().for_each(|bucket| held.insert(bucket));
+            } else {
+                held.clone_from(&new.buckets);
             }
-            *share = Some(new);
+            *changed = true;
         }
+        *share = Some(new);
+    }
+
+    /// Whether what is to be held has changed since it was last asked for.
+    #[must_use]
+    pub fn is_to_hold_more(&self) -> bool {
+        matches!(self, Self::Part(part) if part.changed)
+    }
+
+    /// What is to be held, if that has changed since this was last asked; and the epoch that it is by.
+    pub fn take_change(&mut self) -> Option<(BucketSet, u32)> {
+        let Self::Part(part) = self else { return None };
+        let epoch = part.share.as_ref().map_or(0, |share| share.epoch);
+        std::mem::take(&mut part.changed).then(|| (part.held.clone(), epoch))
     }
 
     /// What to do with a packet of `bucket` that came with `hint`.
     pub fn stance(&mut self, bucket: BucketId, hint: Hint) -> Stance {
-        let Self::Part { share, acting } = self else { return Stance::Serve { speaks: true } };
+        let Self::Part(part) = self else { return Stance::Serve { speaks: true } };
         if hint.acting {
-            acting.0.insert(bucket);
+            part.act_for(bucket);
             return Stance::Serve { speaks: true };
         }
-        let Some(share) = share else { return Stance::Serve { speaks: hint.hops == 0 } };
+        let Some(share) = &part.share else { return Stance::Serve { speaks: hint.hops == 0 } };
         let primary = share.primary(bucket);
         if share.me.is_some() && primary == share.me {
             return Stance::Serve { speaks: true };
@@ -169,13 +201,24 @@ impl Duty {
     /// Whether this relay writes what time does to the calls of `bucket`: one does, not each that holds them.
     #[must_use]
     pub fn tends(&self, bucket: BucketId) -> bool {
-        match self {
-            Self::All => true,
-            Self::Part { share, acting } => {
-                let primary =
-                    share.as_ref().is_some_and(|share| share.me.is_some() && share.primary(bucket) == share.me);
-                primary || acting.0.has(bucket)
-            }
+        let Self::Part(part) = self else { return true };
+        let owns = |share: &Arc<Share>| share.me.is_some() && share.primary(bucket) == share.me;
+        part.share.as_ref().is_some_and(owns) || part.acting.contains(bucket)
+    }
+}
+
+impl Part {
+    /// The load balancer says that both before us are down, or the one. If we do not hold the bucket, it is the first of
+    /// many: all that are ours then are asked for at once.
+    fn act_for(&mut self, bucket: BucketId) {
+        self.acting.insert(bucket);
+        if self.held.contains(bucket) {
+            return;
+        }
+        self.held.insert(bucket);
+        self.changed = true;
+        if let Some(share) = &self.share {
+            share.inherited_with(bucket).into_iter().for_each(|bucket| self.held.insert(bucket));
         }
     }
 }
@@ -239,6 +282,42 @@ mod tests {
         assert!(duty.tends(bucket), "the same table, read again");
         duty.take(Arc::new(Share::of(&table(6, &[1, 2]), RelayId(1), Incarnation(1))));
         assert!(!duty.tends(bucket) && duty.stance(bucket, hint(bucket)) != SPEAKS);
+    }
+
+    #[test]
+    fn what_a_relay_holds_is_what_the_table_gives_it_and_what_it_acts_for_with_all_that_comes_with_it() {
+        let mut duty = duty(5, &[1, 2, 3, 4], 1);
+        let (held, epoch) = duty.take_change().unwrap();
+        assert_eq!((epoch, duty.take_change()), (5, None));
+        let share = Share::of(&table(5, &[1, 2, 3, 4]), RelayId(1), Incarnation(1));
+        assert_eq!(&held, share.buckets());
+        let half = held.iter().count();
+        assert!((30_000..36_000).contains(&half), "two of four have each bucket: {half}");
+        let acting = |bucket| Hint { acting: true, ..hint(bucket) };
+        let own = held.iter().next().unwrap();
+        assert_eq!(duty.stance(own, acting(own)), SPEAKS);
+        assert!(duty.take_change().is_none(), "as a secondary it has it already");
+        // A bucket of two others: they are both down.
+        let others = |held: &BucketSet| (0..=u16::MAX).map(BucketId).find(|bucket| !held.contains(*bucket)).unwrap();
+        let bucket = others(&held);
+        assert_eq!(duty.stance(bucket, acting(bucket)), SPEAKS);
+        let (more, _) = duty.take_change().unwrap();
+        assert!(held.iter().all(|bucket| more.contains(bucket)) && more.contains(bucket));
+        // Of the sixth that those two have, half are ours and half the fourth relay's.
+        let added = more.iter().count() - half;
+        assert!((4_500..6_500).contains(&added), "{added}");
+        duty.take(Arc::new(Share::of(&table(6, &[1, 2, 3, 4]), RelayId(1), Incarnation(1))));
+        assert_eq!(duty.take_change().unwrap(), (held, 6));
+    }
+
+    #[test]
+    fn a_relay_that_is_to_go_keeps_what_it_has() {
+        let mut duty = duty(5, &[1, 2, 3], 1);
+        let (held, _) = duty.take_change().unwrap();
+        let mut drained = table(6, &[1, 2, 3]);
+        drained.relays[0].standing = Standing::Draining;
+        duty.take(Arc::new(Share::of(&drained, RelayId(1), Incarnation(1))));
+        assert_eq!(duty.take_change().unwrap(), (held, 6));
     }
 
     #[test]

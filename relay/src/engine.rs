@@ -109,7 +109,11 @@ impl Engine {
                 if let Stance::PassOn(peer) = self.duty.stance(hint.bucket, hint) {
                     return Sent::PassOn(peer);
                 }
-                if self.residency.restoring() {
+                if self.duty.is_to_hold_more() {
+                    // Its call is about to be asked for, with all that are ours now.
+                    let _ = self.residency.handle(now, residency::Input::FillBegan);
+                }
+                if self.residency.holds_strays() {
                     let held = Held::packet(source, slot);
                     self.tell(now, residency::Input::Stray { held });
                 }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_core::turn::{Gate, GateError};
 use tandem_net::socket::{Socket, Waker};
-use tandem_state_client::{BucketSet, Kinds, Store};
+use tandem_state_client::{BucketSet, Store};
 use tandem_telemetry::metric::Series;
 use tandem_telemetry::metric::relay::PACKET_THREAD;
 use tandem_telemetry::registry::{CounterSet, Source};
@@ -28,7 +28,7 @@ use tandem_wire::redact::Secret;
 use tandem_wire::tunnel::Cookie;
 use tokio::sync::{mpsc, watch};
 
-use control::Control;
+use control::{Control, Wanted};
 use engine::Engine;
 use member::{MemberTask, State};
 use thread::{Fleet, PacketThread, Shared};
@@ -119,6 +119,13 @@ impl Relay {
         let (event_sender, events) = mpsc::channel(limits::EVENTS);
         let (requests, request_receiver) = mpsc::channel(limits::REQUESTS);
         let (serving_sender, serving) = watch::channel(false);
+        let all = match config.entrance {
+            Entrance::Clients(_) => BucketSet::all(),
+            // What its table will give it.
+            Entrance::Tunnel(_) => BucketSet::none(),
+        };
+        let (wanted_sender, wanted) = watch::channel(Wanted::new(all, 0));
+        let (held_sender, held) = watch::channel(0);
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), published: CounterSet::new(&PACKET_THREAD) });
         let (engine, fleet, member) = match config.entrance {
             Entrance::Clients(_) => (Engine::new(config.relay, gate, seed), None, None),
@@ -138,6 +145,7 @@ impl Relay {
                     given: given_sender,
                     waker: waker.clone(),
                     fenced,
+                    held,
                     leave,
                     state: state_sender,
                 };
@@ -158,6 +166,7 @@ impl Relay {
             engine,
             events,
             requests,
+            wanted: wanted_sender,
             fleet,
             serving: serving_sender,
             shared: Arc::clone(&shared),
@@ -169,7 +178,8 @@ impl Relay {
         let control_counters = Arc::new(control::Counters::default());
         let control = Control {
             store,
-            buckets: BucketSet::all().only(Kinds::CALLS.and(Kinds::ATTACHMENTS)),
+            wanted,
+            held: held_sender,
             events: event_sender,
             waker: waker.clone(),
             requests: request_receiver,

@@ -49,6 +49,8 @@ pub(crate) struct MemberTask {
     pub(crate) waker: Waker,
     /// The packet thread stood still: it asks for the table anew.
     pub(crate) fenced: mpsc::Receiver<()>,
+    /// The epoch by which the relay holds all of its calls.
+    pub(crate) held: watch::Receiver<u32>,
     /// Becomes true when the relay is to leave.
     pub(crate) leave: watch::Receiver<bool>,
     pub(crate) state: watch::Sender<State>,
@@ -107,15 +109,14 @@ impl MemberTask {
                     table = new.or(table);
                     self.give(table.as_ref(), entry.member.incarnation, read);
                 }
+                Ok(()) = self.held.changed() => {}
                 _ = beat.tick() => entry.member.beat = entry.member.beat.wrapping_add(1),
             }
             let row = table.as_ref().and_then(|table| Some((table.row(self.relay)?, table)));
             let row = row.filter(|(row, _)| row.incarnation == entry.member.incarnation);
-            if let Some((row, table)) = row
-                && row.standing == Standing::Filling
-            {
-                // All calls are followed, whosever they are: what it would have, it has.
-                entry.member.warm = table.epoch;
+            let held = *self.held.borrow_and_update();
+            if row.is_some_and(|(row, table)| row.standing == Standing::Filling && held == table.epoch) {
+                entry.member.warm = held;
             }
             if before.wish == Wish::Drain && !row.is_some_and(|(row, _)| row.standing == Standing::Serving) {
                 // The load balancers have the table as soon as we; what they had sent by then is on its way here.

@@ -18,7 +18,7 @@ use tandem_wire::id::BucketId;
 use tandem_wire::units::{Mono, Now, Span, Total};
 use tokio::sync::{mpsc, watch};
 
-use crate::control::Request;
+use crate::control::{Request, Wanted};
 use crate::engine::{Engine, Output, StoreEvent};
 use crate::limits;
 use crate::member::Given;
@@ -41,6 +41,8 @@ pub(crate) struct PacketThread {
     pub(crate) engine: Engine,
     pub(crate) events: mpsc::Receiver<StoreEvent>,
     pub(crate) requests: mpsc::Sender<Request>,
+    /// What the control task is to hold.
+    pub(crate) wanted: watch::Sender<Wanted>,
     /// Its place in a fleet; without one it speaks to clients itself.
     pub(crate) fleet: Option<Fleet>,
     /// The engine has restored, and serves. It ends with the thread.
@@ -95,6 +97,9 @@ impl PacketThread {
                 Some(fleet) => batch.for_each(|from, slot| {
                     guard(&mut counters, || fleet.tunnel.datagram(engine, now, from, slot)).flatten()
                 }),
+            }
+            if let Some((buckets, epoch)) = self.engine.duty().take_change() {
+                self.wanted.send_replace(Wanted::new(buckets, epoch));
             }
             self.carry_out(now, &mut batch, &mut counters);
             batch.flush(&self.socket);

@@ -133,6 +133,25 @@ impl BucketSet {
         }
     }
 
+    /// The buckets that are in, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = BucketId> {
+        (0..=u16::MAX).map(BucketId).filter(|bucket| self.contains(*bucket))
+    }
+
+    /// Those of these buckets that are not in the others; of the same kinds.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.words.iter_mut().zip(others.words.iter()).for_each(|(word, other)| *word &= !other);
+        rest
+    }
+
+    /// Whether no bucket is in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
     /// Whether a bucket is in.
     #[must_use]
     pub fn contains(&self, bucket: BucketId) -> bool {
@@ -164,6 +183,10 @@ mod tests {
         assert_eq!(BucketSet::of_ranges(set.ranges()), set);
         assert_eq!(BucketSet::all().ranges(), [(0, 65_535)]);
         assert_eq!(BucketSet::of_ranges([(5, 4)]), BucketSet::none());
+        assert_eq!(set.iter().count(), 7);
+        let rest = set.without(&BucketSet::of_ranges([(2, 65_534)]));
+        assert_eq!(rest.ranges(), [(0, 1), (65_535, 65_535)]);
+        assert!(!rest.is_empty() && rest.without(&rest).is_empty());
     }
 
     #[test]

@@ -116,6 +116,16 @@ pub enum Input<H, A> {
     RestoreBegan,
     /// The list is complete.
     Restored,
+    /// From here on `Loaded` lists what the store has in more buckets than before.
+    FillBegan,
+    /// That list is complete.
+    Filled,
+    /// From now on only changes of calls in these ranges of buckets (ends included) are told. What is not in them and waits
+    /// for nothing is forgotten.
+    Narrowed {
+        /// The ranges, in ascending order.
+        ranges: Vec<(u16, u16)>,
+    },
 }
 
 /// What the residency wants done.

@@ -51,6 +51,8 @@ pub struct Residency<H, A> {
     timers: BTreeSet<(Mono, CallId)>,
     strays: HeldQueue<H>,
     restoring: bool,
+    /// More buckets are being listed.
+    filling: bool,
     generation: u32,
     shared: Shared<H, A>,
 }
@@ -64,6 +66,7 @@ impl<H, A: Clone> Residency<H, A> {
             timers: BTreeSet::new(),
             strays: HeldQueue::new(limits::STRAYS),
             restoring: true,
+            filling: false,
             generation: 0,
             shared: Shared { relay, away: None, outputs: VecDeque::new(), counters: Counters::default() },
         }
@@ -79,6 +82,12 @@ impl<H, A: Clone> Residency<H, A> {
     #[must_use]
     pub const fn restoring(&self) -> bool {
         self.restoring
+    }
+
+    /// Whether a packet from an unknown address may be of a call that is about to be loaded: only then is it worth copying.
+    #[must_use]
+    pub const fn holds_strays(&self) -> bool {
+        self.restoring || self.filling
     }
 
     /// What was counted so far.
@@ -132,7 +141,7 @@ impl<H, A: Clone> Residency<H, A> {
             Input::Doubt { call, held } => self.with(call, |resident, shared| resident.doubt(now, held, shared)),
             Input::Unheard { call, held } => self.with(call, |resident, shared| resident.unheard(now, held, shared)),
             Input::Stray { held } => {
-                if self.restoring && !self.strays.push(now, held) {
+                if self.holds_strays() && !self.strays.push(now, held) {
                     self.shared.counters.over_cap += 1;
                 }
             }
@@ -177,6 +186,14 @@ impl<H, A: Clone> Residency<H, A> {
                 self.generation = self.generation.wrapping_add(1);
             }
             Input::Restored => self.restored(),
+            Input::FillBegan => self.filling = true,
+            Input::Filled => {
+                self.filling = false;
+                if !self.restoring {
+                    self.retry_strays();
+                }
+            }
+            Input::Narrowed { ranges } => self.narrow(&ranges),
         }
         Ok(())
     }
@@ -226,8 +243,30 @@ impl<H, A: Clone> Residency<H, A> {
         for call in missing {
             self.with(call, |resident, shared| resident.load(shared));
         }
+        self.retry_strays();
+    }
+
+    fn retry_strays(&mut self) {
         while let Some(held) = self.strays.pop() {
             self.shared.outputs.push_back(Output::Retry { held });
+        }
+    }
+
+    /// Forgets calls that are told of no more: others have them. One that has something to write or to answer stays until it
+    /// is read anew.
+    fn narrow(&mut self, ranges: &[(u16, u16)]) {
+        let kept = |call: CallId| {
+            let bucket = call.bucket().0;
+            let at = ranges.partition_point(|(_, last)| *last < bucket);
+            ranges.get(at).is_some_and(|(first, _)| *first <= bucket)
+        };
+        let gone: Vec<CallId> =
+            self.calls.iter().filter(|(call, r)| !kept(**call) && r.is_settled()).map(|(call, _)| *call).collect();
+        for call in gone {
+            if let Some(timer) = self.calls.remove(&call).and_then(|resident| resident.timer) {
+                self.timers.remove(&(timer, call));
+            }
+            self.shared.outputs.push_back(Output::Forget { call });
         }
     }
 

@@ -81,6 +81,11 @@ impl<H, A: Clone> Resident<H, A> {
         matches!(self.phase, Phase::Ended { .. })
     }
 
+    /// Whether nobody waits for anything of it, and all of it is stored.
+    pub(super) fn is_settled(&self) -> bool {
+        self.load == Load::Idle && self.held.is_empty() && self.legs.iter().all(|leg| !leg.is_dirty())
+    }
+
     pub(super) fn leg(&self, leg: LegId) -> Option<&Leg<A>> {
         self.legs.iter().find(|l| l.leg == leg)
     }

@@ -520,3 +520,34 @@ fn every_order_of_seven_events_keeps_the_rules_at_20_ms_apart() {
 fn every_order_of_seven_events_keeps_the_rules_at_1500_ms_apart() {
     every_order(1_500);
 }
+
+#[test]
+fn strays_wait_while_more_buckets_are_listed_and_what_was_held_before_is_not_asked_for_again() {
+    let mut calls = relay(true);
+    calls.handle(at(10), Input::FillBegan).unwrap();
+    assert!(calls.holds_strays() && !calls.restoring());
+    calls.handle(at(10), Input::Stray { held: 7 }).unwrap();
+    let other = CallId::new(PopId(1), tandem_wire::id::BucketId(3), 4);
+    calls.handle(at(11), Input::Ask { call: other, held: 8 }).unwrap();
+    assert_eq!(drain(&mut calls), [Output::Load { call: other }], "a request does not wait for the list");
+    calls.handle(at(12), Input::Filled).unwrap();
+    assert_eq!(drain(&mut calls), [Output::Retry { held: 7 }], "and the call of before is not loaded");
+    assert!(!calls.holds_strays());
+}
+
+#[test]
+fn what_is_told_of_no_more_is_forgotten_unless_it_waits_for_something() {
+    let mut calls = relay(true);
+    calls.handle(at(0), command(1)).unwrap();
+    drain(&mut calls);
+    calls.handle(at(1), Input::Narrowed { ranges: vec![(0, 1), (3, 9)] }).unwrap();
+    assert_eq!((drain(&mut calls), calls.calls()), (vec![], 1), "its write is under way");
+    calls.handle(at(2), Input::Written { call: id(), leg: leg(), revision: Revision(5) }).unwrap();
+    drain(&mut calls);
+    calls.handle(at(3), Input::Narrowed { ranges: vec![(0, 1), (2, 2), (3, 9)] }).unwrap();
+    assert_eq!((drain(&mut calls), calls.calls()), (vec![], 1), "its bucket is kept");
+    calls.handle(at(4), Input::Narrowed { ranges: vec![(0, 1), (3, 9)] }).unwrap();
+    assert_eq!((drain(&mut calls), calls.calls()), (vec![Output::Forget { call: id() }], 0));
+    calls.expire(at(60_000));
+    assert_eq!(calls.next_deadline(), None);
+}
