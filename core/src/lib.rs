@@ -3,8 +3,8 @@
 //! Leaves to others: reading clocks, sockets, files and random numbers. Time, randomness and addresses arrive as
 //! arguments, so that ten minutes run in a millisecond and repeat exactly.
 //!
-//! `topology` and `limits` may be used by every module; the deciders (`call`, `mailbox`, `residency`, `switch`, `turn`) do not use one
-//! another: joining two is a service's job.
+//! `topology` and `limits` may be used by every module; the deciders (`call`, `mailbox`, `residency`, `steering`, `switch`, `turn`) do
+//! not use one another: joining two is a service's job.
 
 pub mod call;
 pub mod limits;
