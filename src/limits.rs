@@ -49,3 +49,8 @@ pub(crate) const DEMO_TICKET_LIFE: Duration = Duration::from_secs(12 * 3_600);
 pub(crate) const STORE_RETRY_MS: u64 = 1_000;
 /// Ports that are tried before we give up finding a free one.
 pub(crate) const PORT_TRIES: u32 = 100;
+
+/// How long `tandem admin` waits for a process: it answers within a second, or not at all.
+pub(crate) const ADMIN_PATIENCE: Duration = Duration::from_secs(3);
+/// What it reads of an answer. The longest one names 300 relays in 100 bytes each.
+pub(crate) const ADMIN_ANSWER_BYTES: u64 = 256 * 1024;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tandem_core::steering::{Location, Steering};
 use tandem_net::poll::Poll;
-use tandem_net::socket::{Socket, Waker};
+use tandem_net::socket::Waker;
 use tandem_state_client::Store;
 use tandem_telemetry::metric::lb::PACKET_THREAD;
 use tandem_telemetry::registry::{CounterSet, Source};
@@ -24,7 +24,7 @@ use tandem_wire::id::{BucketId, PopId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use control::{Event, Events};
-use thread::{PacketThread, Shared, Stop};
+use thread::{PacketThread, Serving, Shared, Stop};
 
 /// What a load balancer must be told.
 #[derive(Debug, Clone)]
@@ -63,11 +63,10 @@ impl Config {
 /// A running load balancer. Dropping it stops it at once; [`Lb::close`] lets what is under way come to its end.
 #[derive(Debug)]
 pub struct Lb {
-    local: Vec<SocketAddr>,
     waker: Waker,
     shared: Arc<Shared>,
     control_counters: Arc<control::Counters>,
-    serving: watch::Receiver<bool>,
+    serving: watch::Receiver<Serving>,
     asker: Asker,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -90,35 +89,29 @@ impl Asker {
 }
 
 impl Lb {
-    /// Binds the addresses, together with a load balancer that is there already, and begins to follow `store`. Must be called
-    /// in a tokio runtime.
+    /// Begins to follow `store`. Must be called in a tokio runtime.
+    ///
+    /// Its addresses are bound once it knows what to do with packets, together with a load balancer that is there already:
+    /// from then on each has a part of the clients, and none may waste them.
     ///
     /// # Errors
     /// [`StartError`]; then nothing runs.
     pub fn start(config: &Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         config.check()?;
         let random = || getrandom::u64().map_err(|error| StartError::System(io::Error::other(error)));
-        let publics: Vec<Socket> = config
-            .listen
-            .iter()
-            .map(|address| Socket::bind_shared(*address).map_err(StartError::Bind))
-            .collect::<Result<_, _>>()?;
-        let local: Vec<SocketAddr> = publics.iter().map(Socket::local_addr).collect();
         let poll = Poll::new().map_err(StartError::System)?;
         let waker = Waker::new().map_err(StartError::System)?;
-        for (socket, number) in publics.iter().zip(0..) {
-            poll.add(socket, number).map_err(StartError::System)?;
-        }
         let (events, received) = mpsc::channel(limits::EVENTS);
         let events = Events { queue: events, waker: waker.clone() };
-        let (serving_sender, serving) = watch::channel(false);
+        let (serving_sender, serving) = watch::channel(Serving::NotYet);
         let shared =
             Arc::new(Shared { stop: AtomicU8::new(Stop::No as u8), published: CounterSet::new(&PACKET_THREAD) });
         let packets = PacketThread {
+            listen: config.listen.clone(),
+            publics: Vec::new(),
             lines: lines::Lines::new(poll),
-            publics,
             waker: waker.clone(),
-            steering: Steering::new(random()?, &local),
+            steering: Steering::new(random()?),
             events: received,
             serving: serving_sender,
             shared: Arc::clone(&shared),
@@ -129,18 +122,21 @@ impl Lb {
             .map_err(StartError::System)?;
         let control_counters = Arc::new(control::Counters::default());
         control::start(store, config.pop, random()?, &events, &control_counters);
-        Ok(Self { local, waker, shared, control_counters, serving, asker: Asker(events), thread: Some(thread) })
+        Ok(Self { waker, shared, control_counters, serving, asker: Asker(events), thread: Some(thread) })
     }
 
-    /// The addresses that it listens at, with the ports that were given for 0.
-    #[must_use]
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.local
-    }
-
-    /// Waits until it has read the table and the index once; `false` if it ended before that.
-    pub async fn ready(&self) -> bool {
-        self.serving.clone().wait_for(|serving| *serving).await.is_ok()
+    /// Waits until it has read the table and the index once, and listens; gives its addresses, with the ports that were given
+    /// for 0. `None`: it ended before that.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`]: an address cannot be had, and it has ended.
+    pub async fn ready(&self) -> Result<Option<Vec<SocketAddr>>, StartError> {
+        let mut serving = self.serving.clone();
+        match serving.wait_for(|serving| !matches!(serving, Serving::NotYet)).await.as_deref() {
+            Ok(Serving::At(addresses)) => Ok(Some(addresses.clone())),
+            Ok(Serving::Nowhere(error)) => Err(StartError::Bind(io::Error::new(error.kind(), error.to_string()))),
+            Ok(Serving::NotYet) | Err(_) => Ok(None),
+        }
     }
 
     /// Waits until the packet thread is gone: it was told to end, or it broke.

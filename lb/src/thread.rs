@@ -4,6 +4,7 @@
 //! relay is judged silent whose echo has come. Leaves the store to the control task.
 
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -35,6 +36,17 @@ pub(crate) enum Stop {
     Now,
 }
 
+/// Whether the thread takes packets of clients.
+#[derive(Debug)]
+pub(crate) enum Serving {
+    /// It does not know yet where they go.
+    NotYet,
+    /// At these addresses.
+    At(Vec<SocketAddr>),
+    /// One of its addresses cannot be had.
+    Nowhere(io::Error),
+}
+
 /// What the thread shares with the rest of the process.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -52,13 +64,15 @@ impl Source for Shared {
 
 /// Everything that the packet thread owns.
 pub(crate) struct PacketThread {
+    /// Where to listen, once it is known what to do with packets.
+    pub(crate) listen: Vec<SocketAddr>,
     pub(crate) publics: Vec<Socket>,
     pub(crate) lines: Lines,
     pub(crate) waker: Waker,
     pub(crate) steering: Steering,
     pub(crate) events: mpsc::Receiver<Event>,
-    /// Table and index were read. It ends with the thread.
-    pub(crate) serving: watch::Sender<bool>,
+    /// It ends with the thread.
+    pub(crate) serving: watch::Sender<Serving>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -223,10 +237,32 @@ impl PacketThread {
                     let _ = answer.send(steering.locate(bucket));
                 }
             }
-            let serving = turn.listed && self.steering.has_table();
-            self.serving.send_if_modified(|was| !std::mem::replace(was, *was || serving) && serving);
+            if turn.listed && self.steering.has_table() && self.publics.is_empty() {
+                self.serve();
+            }
         }
         true
+    }
+
+    /// Table and index were read: listens.
+    fn serve(&mut self) {
+        let bound: io::Result<Vec<Socket>> = self.listen.iter().map(|at| Socket::bind_shared(*at)).collect();
+        let added = bound.and_then(|sockets| {
+            sockets.iter().zip(0..).try_for_each(|(socket, number)| self.lines.poll.add(socket, number))?;
+            Ok(sockets)
+        });
+        match added {
+            Ok(sockets) => {
+                let addresses: Vec<SocketAddr> = sockets.iter().map(Socket::local_addr).collect();
+                self.steering.listens_at(&addresses);
+                self.publics = sockets;
+                self.serving.send_replace(Serving::At(addresses));
+            }
+            Err(error) => {
+                self.shared.stop.store(Stop::Now as u8, Ordering::Relaxed);
+                self.serving.send_replace(Serving::Nowhere(error));
+            }
+        }
     }
 
     /// Does what steering wants done.

@@ -7,7 +7,7 @@ use tandem_relay::Relay;
 use tandem_state_client::RemoteStore;
 use tandem_telemetry::http::Networks;
 
-use super::{Process, Role};
+use super::{Process, Role, with_source};
 use crate::config::role::{LogConfig, RelayConfig};
 
 impl Role for RelayConfig {
@@ -36,8 +36,4 @@ impl Role for RelayConfig {
             () = process.shutdown.requested() => Ok(()),
         }
     }
-}
-
-fn with_source(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -171,16 +171,20 @@ impl core::fmt::Debug for Steering {
 }
 
 impl Steering {
-    /// Knows nobody yet. `seed` is drawn anew by each process; `own` are the addresses that clients speak to.
+    /// Knows nobody yet. `seed` is drawn anew by each process.
     #[must_use]
-    pub fn new(seed: u64, own: &[SocketAddr]) -> Self {
-        Self::with_cap(seed, own, limits::FLOWS)
+    pub fn new(seed: u64) -> Self {
+        Self::with_cap(seed, limits::FLOWS)
     }
 
-    fn with_cap(seed: u64, own: &[SocketAddr], flows: usize) -> Self {
-        let own = own.iter().map(|address| ClientAddr::new(*address)).collect();
+    fn with_cap(seed: u64, flows: usize) -> Self {
         // Two keys, so that neither use says anything about the other.
-        Self { fleet: Fleet::new(!seed), flows: Flows::new(seed, flows), own }
+        Self { fleet: Fleet::new(!seed), flows: Flows::new(seed, flows), own: Vec::new() }
+    }
+
+    /// Clients speak to these addresses, which are numbered in this order.
+    pub fn listens_at(&mut self, own: &[SocketAddr]) {
+        self.own = own.iter().map(|address| ClientAddr::new(*address)).collect();
     }
 
     /// Takes something in.

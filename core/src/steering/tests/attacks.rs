@@ -116,7 +116,7 @@ fn a_head_of_the_tunnel_that_comes_from_outside_is_a_client_s_packet_and_no_prot
 fn what_comes_from_a_relay_s_address_or_our_own_is_no_client_s() {
     let mut world = World::new(false, 5);
     let own: SocketAddr = "192.0.2.1:3478".parse().unwrap();
-    world.steering = Steering::with_cap(5, &[own], 100);
+    world.steering.listens_at(&[own]);
     world.fates.insert(1, Fate::Lives(1));
     world.plan(serving(1, [1]));
     let relay = FlowKey::udp(ClientAddr::new(world.table.as_ref().unwrap().relays[0].tunnel));

@@ -383,7 +383,7 @@ fn who_fills_or_drains_is_asked_and_gets_no_bucket() {
 fn what_comes_back_leaves_by_the_way_that_the_client_uses() {
     let mut world = World::new(false, 5);
     let own = ["192.0.2.1:3478", "[2001:db8::1]:3478"].map(|text| text.parse().unwrap());
-    world.steering = Steering::with_cap(5, &own, 100);
+    world.steering.listens_at(&own);
     world.fates.insert(1, Fate::Lives(1));
     world.plan(serving(1, [1]));
     world.claim(1, 77);

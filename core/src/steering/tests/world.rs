@@ -110,7 +110,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(replaces: bool, seed: u64) -> Self {
         Self {
-            steering: Steering::with_cap(seed, &[], 10_000),
+            steering: Steering::with_cap(seed, 10_000),
             ms: 1_000,
             table: None,
             fates: BTreeMap::new(),
@@ -158,7 +158,7 @@ impl World {
     }
 
     pub(super) fn really_replace(&mut self) {
-        self.steering = Steering::with_cap(self.seed ^ 0xabcd, &[], 10_000);
+        self.steering = Steering::with_cap(self.seed ^ 0xabcd, 10_000);
         self.lines.clear();
         self.under_way.clear();
         self.refusals.clear();
