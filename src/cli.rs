@@ -55,10 +55,9 @@ pub(crate) enum Question {
 
 /// Which call, and which load balancer.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["call", "bucket"])]
 pub(crate) struct WhereArgs {
     /// The call, as in `call_…`.
-    #[arg(long, value_name = "CALL")]
+    #[arg(long, value_name = "CALL", conflicts_with = "bucket", required_unless_present = "bucket")]
     pub(crate) call: Option<CallId>,
     /// A bucket, by its four hexadecimal digits.
     #[arg(long, value_name = "DIGITS", value_parser = bucket)]

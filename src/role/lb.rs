@@ -8,10 +8,11 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
-use tandem_core::steering::{Location, State as Standing};
+use tandem_core::steering::{self, Location};
 use tandem_lb::{Asker, Lb};
 use tandem_state_client::RemoteStore;
-use tandem_telemetry::http::{Networks, Problem, Query};
+use tandem_telemetry::http::extract::Query;
+use tandem_telemetry::http::{Networks, Problem};
 use tandem_wire::id::{BucketId, CallId, RelayId};
 
 use super::{Process, Role, with_source};
@@ -109,7 +110,7 @@ impl Told {
             incarnation: seen.incarnation.0,
             standing: seen.standing,
             state: match seen.state {
-                Standing::Down(cause) => format!("down ({cause:?})").to_lowercase(),
+                steering::State::Down(cause) => format!("down ({cause:?})").to_lowercase(),
                 other => format!("{other:?}").to_lowercase(),
             },
             load_permille: seen.load,

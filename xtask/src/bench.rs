@@ -12,9 +12,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
             tools::see_to(&[tools::COTURN])?;
             bench("relay", rest)
         }
+        ["lb", rest @ ..] => bench("lb", rest),
         ["signaling", rest @ ..] => bench("signaling", rest),
-        [] => Err(Trouble::Usage("which bench? There are: relay, signaling".to_owned())),
-        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, signaling"))),
+        [] => Err(Trouble::Usage("which bench? There are: relay, lb, signaling".to_owned())),
+        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, lb, signaling"))),
     }
 }
 
