@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tandem_wire::id::{BucketId, CallId};
 
 use crate::EXIT_USAGE;
 use crate::config::{ConfigError, Layers, Setting};
@@ -30,11 +31,15 @@ pub(crate) enum Command {
     Router(RoleArgs),
     /// Forwards media between the legs of calls.
     Relay(RoleArgs),
+    /// Takes the packets of all clients of a PoP, and carries each to the relay that has its call.
+    Lb(RoleArgs),
     /// Keeps the records of calls.
     StateServer(RoleArgs),
     /// Runs a program that ends with its parent: how `tandem dev` starts those that are not ours.
     #[command(hide = true)]
     Tied(TiedArgs),
+    /// Asks running processes, on their admin ports.
+    Admin(AdminArgs),
 }
 
 /// What is to be run, and whose child it is.
@@ -45,6 +50,41 @@ pub(crate) struct TiedArgs {
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+/// What can be asked.
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    #[command(subcommand)]
+    pub(crate) question: Question,
+}
+
+/// A question to a running process.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Question {
+    /// Where a load balancer sends the packets of a call, and why.
+    Where(WhereArgs),
+}
+
+/// Which call, and which load balancer.
+#[derive(Debug, Args)]
+pub(crate) struct WhereArgs {
+    /// The call, as in `call_…`.
+    #[arg(long, value_name = "CALL", conflicts_with = "bucket", required_unless_present = "bucket")]
+    pub(crate) call: Option<CallId>,
+    /// A bucket, by its four hexadecimal digits.
+    #[arg(long, value_name = "DIGITS", value_parser = bucket)]
+    pub(crate) bucket: Option<BucketId>,
+    /// The admin port of the load balancer, as in `http://127.0.0.1:9100`.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) lb: String,
+}
+
+/// A bucket as tickets and keys spell it.
+pub(crate) fn bucket(digits: &str) -> Result<BucketId, &'static str> {
+    let good = digits.len() == 4 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let number = good.then(|| u16::from_str_radix(digits, 16).ok()).flatten();
+    number.map(BucketId).ok_or("a bucket is four hexadecimal digits, as in 0abc")
 }
 
 /// Flags of every role.
@@ -150,6 +190,24 @@ mod tests {
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_question_names_a_call_or_a_bucket_and_not_both() {
+        let call = "call_00000000000000000000000001";
+        for (words, good) in [
+            (&["--bucket", "0abc"][..], true),
+            (&["--call", call], true),
+            (&["--call", call, "--bucket", "0abc"], false),
+            (&[], false),
+            (&["--bucket", "abc"], false),
+            (&["--bucket", "+abc"], false),
+            (&["--bucket", "0ABC"], false),
+            (&["--call", "call_1"], false),
+        ] {
+            let all = ["tandem", "admin", "where", "--lb", "http://127.0.0.1:1"];
+            assert_eq!(Cli::try_parse_from(all.iter().chain(words)).is_ok(), good, "{words:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 pub(crate) mod clients;
 mod error;
 mod layers;
+pub(crate) mod lb;
 pub(crate) mod role;
 pub(crate) mod secret;
 mod store;

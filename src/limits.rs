@@ -56,3 +56,8 @@ pub(crate) const STORE_RETRY_MS: u64 = 1_000;
 pub(crate) const PORT_TRIES: u32 = 100;
 /// Bytes that are read of a file in PEM: a chain of some certificates.
 pub(crate) const PEM_FILE_BYTES: u64 = 256 << 10;
+
+/// How long `tandem admin` waits for a process: it answers within a second, or not at all.
+pub(crate) const ADMIN_PATIENCE: Duration = Duration::from_secs(3);
+/// What it reads of an answer. The longest one names 300 relays in 100 bytes each.
+pub(crate) const ADMIN_ANSWER_BYTES: u64 = 256 * 1024;

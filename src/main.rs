@@ -1,5 +1,6 @@
 //! `tandem`: a table of contents. One subcommand per role; config errors exit 64 before any port is bound.
 
+mod admin;
 mod cli;
 mod config;
 mod dev;
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
         Ok(Command::Signaling(args)) => role::main::<config::clients::SignalingConfig>(&args),
         Ok(Command::Router(args)) => role::main::<config::clients::RouterConfig>(&args),
         Ok(Command::Relay(args)) => role::main::<config::role::RelayConfig>(&args),
+        Ok(Command::Lb(args)) => role::main::<config::lb::LbConfig>(&args),
+        Ok(Command::Admin(args)) => admin::main(&args),
         Ok(Command::StateServer(args)) => role::main::<config::role::StateServerConfig>(&args),
         Ok(Command::Tied(args)) => lifeline::run_tied(&args).map_err(Failure::Run),
         Err(exit) => return exit,

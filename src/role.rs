@@ -2,6 +2,7 @@
 //!
 //! Decides in which order these happen. Leaves the rest to each role.
 
+mod lb;
 mod relay;
 mod router;
 mod signaling;
@@ -47,6 +48,11 @@ pub(crate) trait Role: RoleConfig + Serialize {
     /// Where its admin port is, and who may connect there.
     fn admin(&self) -> (SocketAddr, Networks);
 
+    /// What its admin port tells beside what all of them do.
+    fn routes(&self) -> axum::Router {
+        axum::Router::new()
+    }
+
     /// Runs it until the shutdown is requested, or until it cannot go on.
     fn serve(self, process: Process) -> impl Future<Output = Result<(), Stop>>;
 }
@@ -82,7 +88,7 @@ impl Process {
 }
 
 /// Writes to stdout. Who closed it does not want to hear.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
@@ -129,7 +135,7 @@ async fn run<R: Role>(config: R, metrics: Arc<Metrics>) -> Result<(), Stop> {
         metrics: Arc::clone(&metrics),
     };
     let until = shutdown.clone();
-    let server = tokio::spawn(server.serve(listener, from, async move { until.requested().await }));
+    let server = tokio::spawn(server.serve(listener, from, config.routes(), async move { until.requested().await }));
     let process = Process { role: R::ROLE, admin, metrics, readiness: readiness.clone(), shutdown: shutdown.clone() };
     let result = config.serve(process).await;
     readiness.set(false);
@@ -138,4 +144,9 @@ async fn run<R: Role>(config: R, metrics: Arc<Metrics>) -> Result<(), Stop> {
     let _ = server.await;
     tracing::info!(role = R::ROLE, "ended");
     result
+}
+
+/// An error and what it came from.
+fn with_source(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -4,8 +4,7 @@
 //! arguments, so that ten minutes run in a millisecond and repeat exactly.
 //!
 //! `topology` and `limits` may be used by every module; the deciders (`call`, `mailbox`, `membership`, `residency`,
-//! `steering`, `switch`, `turn`) do not use one
-//! another: joining two is a service's job.
+//! `steering`, `switch`, `turn`) do not use one another: joining two is a service's job.
 
 pub mod call;
 pub mod limits;

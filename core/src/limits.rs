@@ -84,3 +84,44 @@ pub const WAITING_PER_LEG: usize = 64;
 pub const STORE_RETRY: Span = Span::from_millis(250);
 /// How soon a call's record is read again because of a channel that it does not have.
 pub const REREAD_AFTER: Span = Span::from_secs(1);
+
+/// Flows that a load balancer remembers: seven eighths of 2^20, which is what a table of 2^20 places of 33 B takes: 35 MiB,
+/// 40 B a flow. One thread passes on some 500,000 packets a second: at 50 packets a second that is 10,000 flows that talk,
+/// and with the 24 allocations of a leg 240,000.
+pub const FLOWS: usize = (1 << 20) / 8 * 7;
+/// Of how many flows the one that was idle longest goes, when a new one comes and there is no room. Of eight at random it is
+/// among the idlest quarter nine times of ten (1 - 0.75^8).
+pub const FLOWS_LOOKED_AT: usize = 8;
+/// How long a flow stays that the store does not name and that says nothing: no allocation lives longer without a word.
+pub const FLOW_IDLE: Span = LIFETIME_MAX;
+/// Places of the flow table that are looked at with each round of probes: 2^20 / 64 x 10 ms is all of them in 3 minutes.
+pub const FLOWS_SWEPT: usize = 64;
+
+/// How often a load balancer asks each relay whether it is there (protocol.md, "LB and relay").
+pub const PROBE_EVERY: Span = Span::from_millis(10);
+/// Silence after which a relay gets no new calls: three probes. On a starved host an echo takes up to 4 ms (p99.9).
+pub const SUSPECT_AFTER: Span = Span::from_millis(30);
+/// Silence after which a relay is taken for down. Its packet thread stood still for 79 ms at the most where 16 processes
+/// shared a processor.
+pub const DOWN_AFTER: Span = Span::from_millis(100);
+/// How long a probe may take after a refusal: refusals can be forged, and an echo on the same link takes a fifth of this.
+pub const REFUSAL_CONFIRMED: Span = Span::from_millis(2);
+/// Echoes in a row after which a relay is up.
+pub const ECHOES_IN_A_ROW: u8 = 3;
+/// So many relays that fall silent together are our own fault, if they are also more than [`FREEZE_TENTHS`] of all.
+pub const FREEZE_RELAYS: usize = 3;
+/// Tenths of all relays.
+pub const FREEZE_TENTHS: usize = 3;
+/// What "together" is.
+pub const FREEZE_WITHIN: Span = Span::from_millis(200);
+/// A turn of ours that comes later than this: the relays could not have been heard meanwhile, and are forgiven the time.
+pub const OWN_PAUSE: Span = Span::from_millis(20);
+/// Probes by which loss is judged: one second of them.
+pub const LOSS_PROBES: u32 = 100;
+/// The youngest probes, which may still be under way: those of [`DOWN_AFTER`].
+pub const LOSS_UNDER_WAY: u32 = 10;
+/// Of [`LOSS_PROBES`], so many at least are echoed by a relay that is well. One that loses 30 % has 70, give or take 4.6: it
+/// is found out 98 times of 100. One that loses 10 % has 90, give or take 3: it is suspected 3 times in 10,000.
+pub const LOSS_ECHOED_MIN: u32 = 80;
+/// Judgements in a row after which a relay is taken for down: 3 s, and once in 10^10 by chance.
+pub const LOSS_JUDGEMENTS: u8 = 3;

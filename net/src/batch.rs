@@ -14,7 +14,10 @@ use tandem_wire::units::Total;
 use crate::socket::Socket;
 use crate::sys::{self, Datagram, RawAddr, Received};
 
+mod fan;
+
 pub use crate::sys::BATCH;
+pub use fan::{Arrived, Hop};
 
 /// The longest datagram that is received; longer ones are dropped and counted. Media keeps to 1,500 B paths; this leaves
 /// room for tunnel heads, and makes a slot 2 KiB.
@@ -65,6 +68,8 @@ enum Bytes {
 }
 
 struct Queued {
+    /// By which of several sockets; 0 where there is only one.
+    socket: u16,
     bytes: Bytes,
     start: usize,
     len: usize,
@@ -94,6 +99,10 @@ impl Batch {
     /// An empty batch for `socket`.
     #[must_use]
     pub fn new(socket: &Socket) -> Self {
+        Self::with(socket.local_addr().is_ipv6())
+    }
+
+    fn with(v6_socket: bool) -> Self {
         Self {
             slots: vec![[0; SLOT]; BATCH].into_boxed_slice(),
             addresses: Box::new([RawAddr::EMPTY; BATCH]),
@@ -101,7 +110,7 @@ impl Batch {
             count: 0,
             queue: Vec::with_capacity(2 * BATCH),
             copies: Vec::new(),
-            v6_socket: socket.local_addr().is_ipv6(),
+            v6_socket,
             counters: Counters::default(),
         }
     }
@@ -109,27 +118,42 @@ impl Batch {
     /// Receives what waits, up to 64 datagrams, without blocking, and gives how many came. What was queued and not
     /// flushed is gone.
     pub fn receive(&mut self, socket: &Socket) -> usize {
+        if let Err(error) = self.try_receive(socket) {
+            self.count_receive_error(&error);
+        }
+        self.count
+    }
+
+    fn count_receive_error(&mut self, error: &io::Error) {
+        if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+            self.counters.receive_errors += 1;
+        }
+    }
+
+    fn try_receive(&mut self, socket: &Socket) -> io::Result<()> {
         self.queue.clear();
         self.copies.clear();
+        self.count = 0;
         let places = self.slots.iter_mut().zip(self.addresses.iter_mut()).filter_map(|(slot, address)| {
             let bytes = slot.get_mut(HEADROOM..HEADROOM + DATAGRAM_MAX)?;
             Some(Datagram { bytes, address })
         });
-        self.count = match sys::receive(socket.fd(), places, &mut self.received) {
-            Ok(count) => count,
-            Err(error) => {
-                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                    self.counters.receive_errors += 1;
-                }
-                0
-            }
-        };
+        self.count = sys::receive(socket.fd(), places, &mut self.received)?;
         self.counters.received += self.count as u64;
-        self.count
+        Ok(())
     }
 
     /// Shows each received datagram to `decide`, which may rewrite it and say where it goes.
     pub fn for_each<D: Destination>(&mut self, mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<D>) {
+        let v6_socket = self.v6_socket;
+        self.queue_each(|source, slot| decide(source, slot).map(|to| (0, RawAddr::new(to.address(), v6_socket))));
+    }
+
+    #[inline]
+    fn queue_each(
+        &mut self,
+        mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<(u16, (RawAddr, libc::socklen_t))>,
+    ) {
         let all = self.slots.iter_mut().zip(self.addresses.iter()).zip(self.received.iter()).take(self.count);
         for (index, ((buffer, address), received)) in all.enumerate() {
             if received.cut {
@@ -138,10 +162,9 @@ impl Batch {
             }
             let Some(source) = address.socket_addr() else { continue };
             let mut slot = Slot { buffer, start: HEADROOM, len: received.len };
-            if let Some(to) = decide(ClientAddr::new(source), &mut slot) {
+            if let Some((socket, address)) = decide(ClientAddr::new(source), &mut slot) {
                 let (start, len) = (slot.start, slot.len);
-                let address = RawAddr::new(to.address(), self.v6_socket);
-                self.queue.push(Queued { bytes: Bytes::Slot(index), start, len, address });
+                self.queue.push(Queued { socket, bytes: Bytes::Slot(index), start, len, address });
             }
         }
     }
@@ -157,43 +180,57 @@ impl Batch {
         self.copies.extend_from_slice(head);
         self.copies.extend_from_slice(bytes);
         let address = RawAddr::new(to.address(), self.v6_socket);
-        self.queue.push(Queued { bytes: Bytes::Copy, start, len, address });
+        self.queue.push(Queued { socket: 0, bytes: Bytes::Copy, start, len, address });
     }
 
     /// Sends what is queued, without blocking. A datagram that cannot be sent is dropped and counted; the rest goes.
     pub fn flush(&mut self, socket: &Socket) {
-        let (slots, copies) = (&self.slots, &self.copies);
-        let mut queue = self.queue.as_slice();
-        while !queue.is_empty() {
-            let datagrams = queue.iter().take(BATCH).map(|queued| {
-                let bytes = match queued.bytes {
-                    Bytes::Slot(index) => slots.get(index).map_or(&[][..], |slot| &slot[..]),
-                    Bytes::Copy => &copies[..],
-                };
-                (bytes.get(queued.start..queued.start + queued.len).unwrap_or(&[]), &queued.address)
-            });
-            let done = match sys::send(socket.fd(), datagrams) {
-                Ok(sent) => {
-                    self.counters.sent += sent as u64;
-                    sent
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => 0,
-                    // Waiting for room would make everyone's packets late: media that is late is lost anyway.
-                    io::ErrorKind::WouldBlock => {
-                        self.counters.send_full += queue.len() as u64;
-                        queue.len()
-                    }
-                    _ => {
-                        self.counters.send_refused += 1;
-                        1
-                    }
-                },
-            };
-            queue = queue.get(done..).unwrap_or(&[]);
-        }
+        let run = self.queue.as_slice();
+        send(&self.slots, &self.copies, &mut self.counters, socket, run, || false);
         self.queue.clear();
         self.copies.clear();
+    }
+}
+
+/// Sends a run of the queue by one socket. `again`: whether a datagram that could not be sent because the one before it was
+/// refused is tried once more.
+#[inline]
+fn send(
+    slots: &[[u8; SLOT]],
+    copies: &[u8],
+    counters: &mut Counters,
+    socket: &Socket,
+    mut run: &[Queued],
+    mut again: impl FnMut() -> bool,
+) {
+    while !run.is_empty() {
+        let datagrams = run.iter().take(BATCH).map(|queued| {
+            let bytes = match queued.bytes {
+                Bytes::Slot(index) => slots.get(index).map_or(&[][..], |slot| &slot[..]),
+                Bytes::Copy => copies,
+            };
+            (bytes.get(queued.start..queued.start + queued.len).unwrap_or(&[]), &queued.address)
+        });
+        let done = match sys::send(socket.fd(), datagrams) {
+            Ok(sent) => {
+                counters.sent += sent as u64;
+                sent
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => 0,
+                // Waiting for room would make everyone's packets late: media that is late is lost anyway.
+                io::ErrorKind::WouldBlock => {
+                    counters.send_full += run.len() as u64;
+                    run.len()
+                }
+                io::ErrorKind::ConnectionRefused if again() => 0,
+                _ => {
+                    counters.send_refused += 1;
+                    1
+                }
+            },
+        };
+        run = run.get(done..).unwrap_or(&[]);
     }
 }
 

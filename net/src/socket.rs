@@ -1,7 +1,7 @@
-//! A UDP socket as a relay needs it, and what wakes the thread that waits for it.
+//! A UDP socket as a relay or a load balancer needs it, and what wakes the thread that waits for it.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use crate::sys;
 const RECEIVE_BUFFER: i32 = 8 << 20;
 /// Bytes of kernel buffer for what is being sent.
 const SEND_BUFFER: i32 = 4 << 20;
+
+/// RFC 863.
+const DISCARD: u16 = 9;
 
 /// An open UDP socket.
 #[derive(Debug)]
@@ -27,7 +30,42 @@ impl Socket {
     /// # Errors
     /// What the system says.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address)?;
+        Self::prepared(UdpSocket::bind(address)?)
+    }
+
+    /// Binds `address` together with others: who has bound it so before keeps its share of the packets until it goes
+    /// ([`Socket::turn_away`]). Of two processes that are not told of each other, each gets a part of the clients.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn bind_shared(address: SocketAddr) -> io::Result<Self> {
+        Self::prepared(UdpSocket::from(sys::bind_shared(address)?))
+    }
+
+    /// A socket on a port of its own that speaks to `peer` and hears nobody else. What the network says of the peer (that
+    /// nobody is there) comes as [`io::ErrorKind::ConnectionRefused`] from whatever is done next.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn connected(peer: SocketAddr) -> io::Result<Self> {
+        let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(peer)?;
+        Self::prepared(socket)
+    }
+
+    /// Hears nobody any more, and can still send: new packets for the address go to who else has bound it; what has come
+    /// before can be read.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn turn_away(&self) -> io::Result<()> {
+        // The discard port of the address itself: nobody sends from there (research: "a socket bound with SO_REUSEPORT and
+        // connected to its own address, port 9").
+        self.socket.connect((self.local.ip(), DISCARD))
+    }
+
+    fn prepared(socket: UdpSocket) -> io::Result<Self> {
         let fd = socket.as_fd();
         // The plain option is cut to the system's limit (net.core.rmem_max); the forced one needs CAP_NET_ADMIN.
         for (plain, forced, value) in [
@@ -40,12 +78,12 @@ impl Socket {
         }
         // A forged "too big" must not make packets of others smaller (attack U09): path MTU messages are not heeded,
         // and DF is not set.
-        if address.is_ipv4() {
+        let local = socket.local_addr()?;
+        if local.is_ipv4() {
             sys::set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
         } else {
             sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)?;
         }
-        let local = socket.local_addr()?;
         Ok(Self { socket, local })
     }
 
@@ -53,6 +91,14 @@ impl Socket {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Sends one datagram to whom the socket is connected to, without blocking.
+    ///
+    /// # Errors
+    /// What the system says. [`io::ErrorKind::ConnectionRefused`] speaks of an earlier one: this one was not sent.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        sys::send(self.fd(), std::iter::once((bytes, &(sys::RawAddr::EMPTY, 0)))).map(|_| ())
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -64,7 +110,7 @@ impl Socket {
     /// # Errors
     /// What the system says; an interrupted wait is none.
     pub fn wait(&self, waker: &Waker, timeout: Option<Duration>) -> io::Result<()> {
-        sys::wait(self.fd(), waker.event.as_fd(), timeout)
+        sys::wait(self.fd(), waker.fd(), timeout)
     }
 }
 
@@ -81,6 +127,10 @@ impl Waker {
     /// What the system says, for example when no descriptor is left.
     pub fn new() -> io::Result<Self> {
         Ok(Self { event: Arc::new(std::fs::File::from(sys::eventfd()?)) })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 
     /// Wakes: the next wait, or the one under way, ends.

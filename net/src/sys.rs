@@ -1,11 +1,14 @@
 //! The system calls that the standard library does not have, each wrapped so that its callers are safe.
 //!
 //! Decides nothing. All of this crate's `unsafe` stands here.
-#![allow(unsafe_code, reason = "recvmmsg, sendmmsg, ppoll and clock_gettime have no safe form in the standard library")]
+#![allow(
+    unsafe_code,
+    reason = "recvmmsg, sendmmsg, ppoll, epoll and clock_gettime have no safe form in the standard library"
+)]
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// An address as the kernel writes it: room for IPv4 and IPv6.
@@ -141,7 +144,7 @@ pub(crate) fn receive<'a>(
 }
 
 /// Sends up to [`BATCH`] datagrams without blocking; gives how many went before one could not. An error speaks of the
-/// first.
+/// first. An address of no length is that of whom the socket is connected to.
 pub(crate) fn send<'a>(
     socket: BorrowedFd<'_>,
     datagrams: impl Iterator<Item = (&'a [u8], &'a (RawAddr, libc::socklen_t))>,
@@ -152,8 +155,10 @@ pub(crate) fn send<'a>(
     for (((bytes, (address, length)), vector), header) in datagrams.zip(&mut vectors).zip(&mut headers) {
         // The kernel takes these as mutable pointers and does not write through them.
         *vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        header.msg_hdr.msg_name = std::ptr::from_ref(address).cast_mut().cast();
-        header.msg_hdr.msg_namelen = *length;
+        if *length > 0 {
+            header.msg_hdr.msg_name = std::ptr::from_ref(address).cast_mut().cast();
+            header.msg_hdr.msg_namelen = *length;
+        }
         header.msg_hdr.msg_iov = std::ptr::from_mut(vector);
         header.msg_hdr.msg_iovlen = 1;
         count += 1;
@@ -184,6 +189,40 @@ pub(crate) fn wait(one: BorrowedFd<'_>, other: BorrowedFd<'_>, timeout: Option<D
     Ok(())
 }
 
+/// A set of descriptors in the kernel that can be waited for together.
+pub(crate) fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: takes a number, gives a descriptor of our own or -1.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, open, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts a descriptor into the set, which then tells `token` while it can be read. It leaves the set when it is closed.
+pub(crate) fn epoll_add(set: BorrowedFd<'_>, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+    // SAFETY: the event is a local that the kernel reads before this call is over; both descriptors are open.
+    let result = unsafe {
+        libc::epoll_ctl(set.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), std::ptr::from_mut(&mut event))
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many descriptors that can be read are told of at once.
+pub(crate) const READY_MAX: usize = 256;
+
+/// Tells which descriptors of the set can be read now, without waiting.
+pub(crate) fn epoll_ready(set: BorrowedFd<'_>, mut tell: impl FnMut(u64)) -> io::Result<()> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; READY_MAX];
+    // SAFETY: as many events are given as are there; the kernel writes only into them, before this call is over.
+    let got = unsafe { libc::epoll_wait(set.as_raw_fd(), events.as_mut_ptr(), READY_MAX as libc::c_int, 0) };
+    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    events.iter().take(got).for_each(|event| tell(event.u64));
+    Ok(())
+}
+
 /// A counter in the kernel that can be waited for.
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: takes numbers, gives a descriptor of our own or -1.
@@ -193,6 +232,24 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is new, open, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A UDP socket that is bound together with others (SO_REUSEPORT): the option must stand before it is bound, which the
+/// standard library does not let us.
+pub(crate) fn bind_shared(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: takes numbers, gives a descriptor of our own or -1.
+    let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, open, and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    let (raw, length) = RawAddr::new(address, address.is_ipv6());
+    // SAFETY: the address is a local of at least the length that is said, read before this call is over.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&raw).cast(), length) };
+    if result == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sets an integer option of a socket.

@@ -241,6 +241,7 @@ fn etcd(fleet: &mut Fleet<'_>) -> Result<Vec<SocketAddr>, Failure> {
 mod tests {
     use super::*;
     use crate::config::clients::{RouterConfig, SignalingConfig};
+    use crate::config::lb::LbConfig;
     use crate::config::role::{RelayConfig, StateServerConfig};
     use crate::config::{self, RoleConfig};
 
@@ -255,6 +256,7 @@ mod tests {
         check::<StateServerConfig>(include_str!("../../infra/fleet/state-server.toml"));
         check::<StateServerConfig>(include_str!("../../infra/fleet/directory.toml"));
         check::<RelayConfig>(include_str!("../../infra/fleet/relay.toml"));
+        check::<LbConfig>(include_str!("../../infra/fleet/lb.toml"));
         check::<SignalingConfig>(include_str!("../../infra/fleet/signaling.toml"));
         check::<RouterConfig>(include_str!("../../infra/fleet/router.toml"));
     }

@@ -7,7 +7,7 @@ use tandem_relay::Relay;
 use tandem_state_client::RemoteStore;
 use tandem_telemetry::http::Networks;
 
-use super::{Process, Role, Stop};
+use super::{Process, Role, Stop, with_source};
 use crate::config::role::{LogConfig, RelayConfig};
 
 impl Role for RelayConfig {
@@ -43,8 +43,4 @@ impl Role for RelayConfig {
             }
         }
     }
-}
-
-fn with_source(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -3,6 +3,7 @@
 //! Decides what a scrape can show: labels come from the enums here and from nowhere else, so that no call, device or
 //! address can become one. Leaves counting to those who count, and rendering to [`crate::registry`].
 
+pub mod lb;
 pub mod relay;
 pub mod router;
 pub mod signaling;
@@ -173,7 +174,7 @@ metrics! {
 
 /// Every metric that there is.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [PROCESS, relay::RELAY, router::ROUTER, signaling::SIGNALING, state::STATE].into_iter().flatten().copied()
+    [PROCESS, lb::LB, relay::RELAY, router::ROUTER, signaling::SIGNALING, state::STATE].into_iter().flatten().copied()
 }
 
 #[cfg(test)]

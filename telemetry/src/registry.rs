@@ -143,7 +143,7 @@ mod tests {
         let metrics = Metrics::new();
         let set = Arc::new(CounterSet::new(&relay::PACKET_THREAD));
         metrics.attach(Arc::clone(&set) as Arc<dyn Source>);
-        let mut totals = [0; 41];
+        let mut totals = [0; 47];
         totals[0] = 41;
         totals[14] = u64::MAX - 8;
         set.publish(&totals);
@@ -162,7 +162,7 @@ mod tests {
         let metrics = Metrics::new();
         let set = Arc::new(CounterSet::new(&relay::PACKET_THREAD));
         metrics.attach(Arc::clone(&set) as Arc<dyn Source>);
-        let mut totals = [0; 41];
+        let mut totals = [0; 47];
         totals[39] = 7;
         set.publish(&totals);
         assert!(metrics.render().contains("tandem_relay_calls 7\n"));

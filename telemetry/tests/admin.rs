@@ -19,7 +19,8 @@ async fn an_admin_port_says_whether_its_process_lives_is_ready_what_it_is_and_wh
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(admin.serve(listener, Networks::loopback(), async { _ = stopped.await }));
+    let server =
+        tokio::spawn(admin.serve(listener, Networks::loopback(), axum::Router::new(), async { _ = stopped.await }));
     let get = async |path: &str| {
         let mut client = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");

@@ -206,6 +206,14 @@ pub(crate) fn relay_toml(listen: SocketAddr, admin: SocketAddr, state: SocketAdd
     )
 }
 
+/// A load balancer's config.
+pub(crate) fn lb_toml(listen: SocketAddr, admin: SocketAddr, state: SocketAddr) -> String {
+    format!(
+        "listen = \"{listen}\"\nadmin = \"{admin}\"\npop = 1\n[state]\nendpoint = \"http://{state}\"\nsecret = \"{}\"\n",
+        SECRETS[0]
+    )
+}
+
 /// A state server's config.
 pub(crate) fn state_toml(listen: SocketAddr, data: &Path) -> String {
     format!(

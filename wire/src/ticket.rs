@@ -233,6 +233,15 @@ impl TicketKeys {
     }
 }
 
+/// The bucket that stands in a user name: what a load balancer steers by. Reads and computes nothing secret, and proves
+/// nothing: whoever has seen one ticket can write another with the same bucket.
+///
+/// # Errors
+/// [`TicketError::Malformed`], for exactly those that [`TicketKeys::open`] says this of.
+pub fn bucket_of(username: &[u8]) -> Result<BucketId, TicketError> {
+    Parts::split(username).map(|parts| parts.bucket)
+}
+
 /// MD5(username ‖ ":" ‖ realm ‖ ":" ‖ password) (RFC 8489 section 9.2.2).
 #[must_use]
 pub fn long_term_key(username: &[u8], realm: &[u8], password: &[u8]) -> LongTermKey {
@@ -393,8 +402,29 @@ mod tests {
         }
 
         #[test]
+        fn the_bucket_is_read_without_a_key_from_whatever_could_be_opened_and_from_nothing_else(
+            bucket: u16,
+            at in 0..USERNAME_LEN,
+            to: u8,
+            cut in 0..=USERNAME_LEN,
+        ) {
+            let call = CallId::new(POP, BucketId(bucket), 5);
+            let mut name = TicketKey::new(5, &secret(9)).unwrap().mint(call, leg(1), Wall::from_secs(9)).into_bytes();
+            prop_assert_eq!(bucket_of(&name), Ok(BucketId(bucket)));
+            name[at] = to;
+            let opened = keys().open(&name, "tndm").map(|(ticket, _)| ticket.call.bucket());
+            match opened {
+                Ok(opened) => prop_assert_eq!(bucket_of(&name), Ok(opened)),
+                Err(error) => prop_assert_eq!(bucket_of(&name).is_err(), error == TicketError::Malformed),
+            }
+            if cut < USERNAME_LEN {
+                prop_assert_eq!(bucket_of(&name[..cut]), Err(TicketError::Malformed));
+            }
+        }
+
+        #[test]
         fn no_bytes_panic_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = keys().open(&bytes, "tndm");
+            let _ = (keys().open(&bytes, "tndm"), bucket_of(&bytes));
         }
     }
 }

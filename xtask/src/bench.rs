@@ -12,6 +12,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
             tools::see_to(&[tools::COTURN])?;
             bench("relay", rest)
         }
+        ["lb", rest @ ..] => bench("lb", rest),
         ["signaling", rest @ ..] => bench("signaling", rest),
         ["state", rest @ ..] => {
             tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::ETCD])?;
@@ -20,8 +21,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
             all.extend(rest);
             Child::cargo("bench", &all).run()
         }
-        [] => Err(Trouble::Usage("which bench? There are: relay, signaling, state".to_owned())),
-        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, signaling, state"))),
+        [] => Err(Trouble::Usage("which bench? There are: relay, lb, signaling, state".to_owned())),
+        [other, ..] => {
+            Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, lb, signaling, state")))
+        }
     }
 }
 

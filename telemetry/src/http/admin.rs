@@ -1,6 +1,6 @@
 //! The admin port of every role: is it alive, does it take new work, what is it, what does it count.
 //!
-//! Decides those four routes. Leaves to the role when it is ready.
+//! Decides those four routes. Leaves to the role when it is ready, and what else it tells there.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -73,8 +73,8 @@ impl Admin {
             .with_state(self)
     }
 
-    /// Serves them to whoever connects from `from`, until `shutdown`.
-    pub async fn serve(self, listener: TcpListener, from: Networks, shutdown: impl Future<Output = ()>) {
+    /// Serves them, and `more` that the role has, to whoever connects from `from`, until `shutdown`.
+    pub async fn serve(self, listener: TcpListener, from: Networks, more: Router, shutdown: impl Future<Output = ()>) {
         let metrics = Arc::clone(&self.metrics);
         let upkeep = async {
             let mut ticks = tokio::time::interval(limits::UPKEEP_EVERY);
@@ -85,7 +85,7 @@ impl Admin {
         };
         let limits = Limits { from, ..Limits::new(limits::ADMIN_CONNECTIONS, limits::ADMIN_BODY_BYTES) };
         tokio::select! {
-            () = serve(listener, self.router(), shutdown, limits) => {}
+            () = serve(listener, self.router().merge(more), shutdown, limits) => {}
             () = upkeep => {}
         }
     }
