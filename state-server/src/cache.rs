@@ -283,6 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn who_followed_before_everything_was_replaced_is_told_so_whatever_the_revision() {
+        let mut cache = cache();
+        let life = cache.life();
+        assert!(cache.changes_in(life, &BucketSet::all(), Revision(10)).is_ok());
+        cache.start_anew(Cache::new(POP, Listing { revision: Revision(10), entries: Vec::new() }));
+        assert_eq!(cache.changes_in(life, &BucketSet::all(), Revision(10)), Err(StoreError::Compacted));
+        assert!(cache.changes_in(cache.life(), &BucketSet::all(), Revision(10)).is_ok());
+    }
+
+    #[test]
     fn what_happens_in_other_buckets_counts_as_told() {
         let mut cache = cache();
         cache.apply(Durable::new(command(&[key(2, 0)], 10), Revision(11)));
