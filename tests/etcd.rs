@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tandem_state_client::{BucketSet, Change, Command as Ask, Followed, Key, Op, RemoteStore, Revision, Store, follow};
 use tandem_wire::id::{BucketId, CallId, PopId};
 use tandem_wire::redact::Secret;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const SECRET: &str = "1b4f0e9851971998e732078544c96b36";
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -4,8 +4,10 @@
 //! Decides what is measured in which order: the ways interleave, round by round, and ratios are made within a round.
 //! Nobody else should use the machine.
 //!
+//! The folder decides what is measured: a disk, or memory.
+//!
 //! ```text
-//! cargo xtask bench state [--rounds 3] [--seconds 3] [--calls 3000] [--nodes 1,3] [--folder target]
+//! cargo xtask bench state [--rounds 3] [--seconds 3] [--calls 3000] [--nodes 1,3] [--folder ../target]
 //! ```
 #![allow(
     clippy::print_stdout,
@@ -44,7 +46,8 @@ struct Args {
 
 impl Args {
     fn parse() -> Result<Self, Failure> {
-        let mut args = Self { rounds: 3, seconds: 3, calls: 3_000, nodes: vec![1, 3], folder: "target".into() };
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+        let mut args = Self { rounds: 3, seconds: 3, calls: 3_000, nodes: vec![1, 3], folder: target.into() };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));

@@ -2,7 +2,7 @@
 //!
 //! Decides nothing about durability: what is put in here is durable already.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tandem_core::topology::{Call, Transport};
@@ -217,6 +217,20 @@ impl Cache {
         Ok((told, passed))
     }
 
+    /// Some of the records of which this cannot be what was stored at `at`, where `there` is all of it. What has changed
+    /// since is left out; nothing can be said where those changes are no longer kept.
+    pub(crate) fn contradictions(&self, at: Revision, there: &HashMap<Key, Revision>) -> Vec<Key> {
+        if at < self.compacted || at > self.revision {
+            return Vec::new();
+        }
+        let since = self.changes.iter().rev().take_while(|event| event.revision > at);
+        let changed: HashSet<Key> = since.map(|event| event.key).collect();
+        let differ = there.iter().filter(|(key, revision)| self.revision_of(**key) != Some(**revision));
+        let gone = self.records.keys().filter(|key| !there.contains_key(key));
+        let all = differ.map(|(key, _)| key).chain(gone).filter(|key| !changed.contains(key));
+        all.take(limits::CONTRADICTIONS).copied().collect()
+    }
+
     pub(crate) fn find_client(&self, transport: Transport, client: ClientAddr) -> Option<AllocationRef> {
         self.index.find(transport, client).take(limits::CLAIMS_LOOKED_AT).find(|owner| {
             let call = self.records.get(&Key::Call(owner.call)).map(|stored| Call::from_json(&stored.value));
@@ -283,6 +297,38 @@ mod tests {
         let changes = cache.changes(&BucketSet::all(), Revision(10)).unwrap();
         let bytes: usize = changes.events.iter().map(bytes_of).sum();
         assert!(bytes < limits::CHANGES_PER_TURN_BYTES + (17 << 10) && changes.reached < Revision(60), "{bytes}");
+    }
+
+    #[test]
+    fn a_record_that_is_not_what_is_stored_is_found_and_one_that_has_changed_since_is_not() {
+        let mut cache = cache();
+        cache.apply(Durable::new(command(&[key(1, 0), key(1, 1), key(1, 2)], 1), Revision(11)));
+        let there = |changes: &[(u128, u64)]| {
+            let mut there: HashMap<_, _> = (0..3).map(|n| (key(1, n), Revision(11))).collect();
+            there.extend(changes.iter().map(|(n, revision)| (key(1, *n), Revision(*revision))));
+            there.retain(|_, revision| *revision > Revision::ZERO);
+            there
+        };
+        let found = |cache: &Cache, changes: &[(u128, u64)]| cache.contradictions(Revision(11), &there(changes));
+        assert_eq!(found(&cache, &[]), []);
+        assert_eq!(found(&cache, &[(1, 10)]), [key(1, 1)], "another revision");
+        assert_eq!(found(&cache, &[(1, 0)]), [key(1, 1)], "not there");
+        assert_eq!(found(&cache, &[(7, 9)]), [key(1, 7)], "not here");
+        let removed = Op { key: key(1, 2), based_on: Revision(11), change: Change::Delete };
+        cache.apply(Durable::new(Command { ops: vec![removed] }, Revision(12)));
+        cache.apply(Durable::new(command(&[key(1, 1), key(1, 8)], 1), Revision(13)));
+        assert_eq!(found(&cache, &[(1, 9)]), []);
+        assert_eq!(cache.contradictions(Revision(14), &HashMap::new()), [], "of a time that has not come");
+    }
+
+    #[test]
+    fn who_followed_before_everything_was_replaced_is_told_so_whatever_the_revision() {
+        let mut cache = cache();
+        let life = cache.life();
+        assert!(cache.changes_in(life, &BucketSet::all(), Revision(10)).is_ok());
+        cache.start_anew(Cache::new(POP, Listing { revision: Revision(10), entries: Vec::new() }));
+        assert_eq!(cache.changes_in(life, &BucketSet::all(), Revision(10)), Err(StoreError::Compacted));
+        assert!(cache.changes_in(cache.life(), &BucketSet::all(), Revision(10)).is_ok());
     }
 
     #[test]

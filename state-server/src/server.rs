@@ -88,7 +88,9 @@ impl StateServer {
     /// [`OpenError`], if waiting would not help.
     pub async fn connect(config: &EtcdConfig, pop: PopId, now: fn() -> Wall) -> Result<Arc<Self>, OpenError> {
         let (jobs, waiting) = mpsc::channel(limits::COMMANDS_WAITING);
-        Ok(Self::new(pop, jobs, etcd::start(config, pop, now, waiting).await?))
+        // Twenty kilobytes of it, which nobody is to carry about.
+        let running = Box::pin(etcd::start(config, pop, now, waiting)).await?;
+        Ok(Self::new(pop, jobs, running))
     }
 
     fn new(pop: PopId, jobs: mpsc::Sender<Job>, running: etcd::Running) -> Arc<Self> {

@@ -5,7 +5,7 @@
 mod support;
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use support::proxy::{Network, Proxy};
@@ -15,7 +15,7 @@ use tandem_state_client::limits::OPS_PER_COMMAND;
 use tandem_state_client::{BucketSet, Change, Command, Event, Key, Op, Revision, Store, StoreError, Watch};
 use tandem_state_server::{Cause, EtcdConfig, EtcdTls, OpenError, StateServer, limits};
 use tandem_wire::id::{CallId, LegId};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt as _;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -95,7 +95,7 @@ impl Link {
         let wrong = |error: Error| OpenError::System(std::io::Error::other(error));
         let mut options = ConnectOptions::new()
             .with_connect_timeout(limits::ETCD_TIMEOUT)
-            .with_keep_alive(limits::ETCD_KEEP_ALIVE, limits::ETCD_KEEP_ALIVE)
+            .with_keep_alive(limits::ETCD_KEEP_ALIVE, limits::ETCD_KEEP_ALIVE_TIMEOUT)
             .with_keep_alive_while_idle(true);
         if let Some(tls) = &config.tls {
             let tls = TlsOptions::new()

@@ -3,9 +3,11 @@
 //! Decides that everything reaches the cache by the watch and by nothing else, so that what others write and what we write
 //! come in one order. Uses nothing newer than etcd 3.4.
 //!
-//! `commits` writes, `watcher` feeds the cache, `keeper` looks whether both still work; `link` are the nodes, `origin` says
+//! `commits` writes, `watcher` feeds the cache, `keeper` looks whether both still work, `audit` whether nothing was
+//! lost; `link` are the nodes, `origin` says
 //! which store it is.
 
+mod audit;
 mod batch;
 mod commits;
 mod engine;
@@ -62,6 +64,7 @@ pub(crate) async fn start(
     let (writable, mut tasks) = (engine.writable.subscribe(), JoinSet::new());
     tasks.spawn(Watcher { engine: Arc::clone(&engine), renew }.run());
     tasks.spawn(Keeper { engine: Arc::clone(&engine) }.run());
+    tasks.spawn(audit::run(Arc::clone(&engine)));
     tasks.spawn(Commits { engine, jobs, aside: VecDeque::new() }.run());
     Ok(Running { shared, latest, writable, tasks })
 }

@@ -84,3 +84,47 @@ async fn a_change_that_the_watch_has_lost_is_found_by_who_needs_it_and_everythin
     assert_eq!(engine.shared.counters.relisted.load(Ordering::Relaxed), 1);
     assert_eq!(engine.shared.read(|cache| cache.revision_of(key)), Some(revision));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_finds_what_nobody_asked_for_and_nothing_where_all_is_well() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let (engine, renew) = list_first(&cluster.config(), POP, now).await.unwrap();
+    let other = cluster.server().await;
+    let put_one = async |n, at| other.commit(Command { ops: vec![put(Key::Call(call(n)), at, b"1")] }).await.unwrap();
+    // The watch goes past a change without it; and past a removal.
+    let lost = put_one(1, Revision::ZERO).await;
+    engine.shared.write(|cache| cache.apply(Durable::of(lost, [])));
+    engine.latest.send_replace(lost);
+    assert!(audit::lost(&engine).await.unwrap());
+    let value: Arc<[u8]> = b"1".as_slice().into();
+    engine.shared.write(|cache| cache.apply(Durable::of(lost, [(Key::Call(call(1)), Some(value))])));
+    assert!(!audit::lost(&engine).await.unwrap());
+    let removal = tandem_state_client::Op {
+        key: Key::Call(call(1)),
+        based_on: lost,
+        change: tandem_state_client::Change::Delete,
+    };
+    let removed = other.commit(Command { ops: vec![removal] }).await.unwrap();
+    engine.shared.write(|cache| cache.apply(Durable::of(removed, [])));
+    engine.latest.send_replace(removed);
+    assert!(audit::lost(&engine).await.unwrap());
+    engine.shared.write(|cache| cache.apply(Durable::of(removed, [(Key::Call(call(1)), None)])));
+    // While others write and a watch works, and beside something that only looks like a record of ours.
+    cluster.stranger().await.put(Key::Call(call(9)).to_string(), vec![b'x'; 1 << 20], None).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Watcher { engine: Arc::clone(&engine), renew }.run());
+    let writing = async {
+        let mut at = Revision::ZERO;
+        for n in 0..200 {
+            at = put_one(2, at).await;
+            put_one(100 + n, Revision::ZERO).await;
+        }
+    };
+    let auditing = async {
+        for _ in 0..20 {
+            assert!(!audit::lost(&engine).await.unwrap());
+        }
+    };
+    tokio::join!(writing, auditing);
+    assert_eq!(engine.shared.counters.relisted.load(Ordering::Relaxed), 0);
+}

@@ -5,6 +5,7 @@
     dead_code,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "each test uses some of it, and says why it cannot run"
 )]
@@ -54,7 +55,12 @@ pub fn free_port() -> SocketAddr {
 }
 
 fn is_installed() -> bool {
-    Command::new("etcd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    let version = |program: &str, word: &str| {
+        let mut command = Command::new(program);
+        command.arg(word).env("ETCDCTL_API", "3").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    version("etcd", "--version") && version("etcdctl", "version")
 }
 
 impl Cluster {
@@ -65,7 +71,7 @@ impl Cluster {
 
     pub fn start_with(nodes: usize, more: &[&str]) -> Option<Self> {
         if !is_installed() {
-            eprintln!("skipped: etcd is not installed (Debian: etcd-server)");
+            eprintln!("skipped: etcd is not installed (Debian: etcd-server and etcd-client)");
             return None;
         }
         let nodes = (0..nodes).map(|_| Node { child: None, client: free_port(), peer: free_port() }).collect();
