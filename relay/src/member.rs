@@ -131,7 +131,6 @@ impl MemberTask {
     }
 
     /// What a list or a change says of our own entry (if anything), and the table if it is another one.
-    #[expect(clippy::type_complexity, reason = "used in one place")]
     fn look(&self, news: Followed, table: &Option<Table>) -> (Option<Option<(Member, Revision)>>, Option<Table>) {
         let (mut mine, mut new) = (None, None);
         let mut take = |key: Key, value: Option<(&[u8], Revision)>| match key {

@@ -1,3 +1,5 @@
+//! A store with some keepers before it, and what becomes of a fleet.
+
 use tandem_wire::tunnel::Cookie;
 use tandem_wire::units::{Span, Wall};
 
