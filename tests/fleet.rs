@@ -14,10 +14,11 @@ use serde_json::Value;
 use support::{finished, free_tcp, get, tandem, until};
 use tandem_client::{Call, Device, Media};
 
-/// A fleet, and the admin port of its load balancer.
+/// A fleet, and the admin ports of its load balancer and relays.
 struct Fleet {
     world: World,
     lb: SocketAddr,
+    relays: [SocketAddr; 4],
 }
 
 impl Fleet {
@@ -27,8 +28,18 @@ impl Fleet {
             eprintln!("not run: a fleet needs etcd (Debian: etcd-server)");
             return None;
         }
-        let lb = free_tcp();
-        Some(Self { world: World::start_with(&["--fleet", "--set", &format!("lb.admin={lb}")]), lb })
+        let (lb, relays) = (free_tcp(), [(); 4].map(|()| free_tcp()));
+        let mut settings = vec![format!("lb.admin={lb}")];
+        settings.extend((1..).zip(relays).map(|(n, admin)| format!("relay-{n}.admin={admin}")));
+        let words: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        Some(Self { world: World::start_with(&[&["--fleet"], &words[..]].concat()), lb, relays })
+    }
+
+    /// What a relay's metric says.
+    fn metric(&self, relay: u64, name: &str) -> u64 {
+        let text = get(self.relays[relay as usize - 1], "/metrics").body;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect("a metric").parse().unwrap()
     }
 
     fn place_of(&self, call: &Call) -> Value {
@@ -110,6 +121,10 @@ async fn a_relay_that_stood_still_does_no_harm_when_it_goes_on_and_a_new_table_t
     fleet.world.pause(&name, false);
     talk(&pair, "it goes on").await;
     assert_ne!(fleet.relay_of(&pair.call), relay, "what is down stays down for as long as the table is the same");
+    until("the relay has read the table again", || {
+        (fleet.metric(relay, "tandem_relay_fences_total") > 0 && fleet.metric(relay, "tandem_relay_fenced") == 0)
+            .then_some(())
+    });
     fleet.world.kill(&name, 0).back();
     let serves = |relays: &Value| {
         relays

@@ -81,6 +81,8 @@ impl MemberTask {
         let mut beat = tokio::time::interval(MEMBER_BEAT.to_std());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut table: Option<Table> = None;
+        // When the last list of the fleet began to be read that was asked for because of a fence.
+        let mut listed = Mono::default();
         loop {
             let read = clock::now().mono;
             let before = entry.member.clone();
@@ -96,8 +98,8 @@ impl MemberTask {
                     let another_run = entry.member.incarnation != before.incarnation;
                     if new.is_some() || another_run {
                         table = new.or(table);
-                        // It may have waited here for long: it lifts no fence.
-                        self.give(table.as_ref(), entry.member.incarnation, Mono::default());
+                        // It may have waited here for long: by itself it lifts no fence.
+                        self.give(table.as_ref(), entry.member.incarnation, listed);
                     }
                 }
                 Some(()) = self.fenced.recv() => {
@@ -107,7 +109,8 @@ impl MemberTask {
                         entry = self.settle(entry, mine).await?;
                     }
                     table = new.or(table);
-                    self.give(table.as_ref(), entry.member.incarnation, read);
+                    listed = read;
+                    self.give(table.as_ref(), entry.member.incarnation, listed);
                 }
                 Ok(()) = self.held.changed() => {}
                 _ = beat.tick() => entry.member.beat = entry.member.beat.wrapping_add(1),
