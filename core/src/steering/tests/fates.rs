@@ -191,6 +191,8 @@ fn a_relay_that_is_drained_gets_nothing_new_and_what_is_its_own_as_before() {
     let (head, rest) = Head::read(&bytes).unwrap();
     let probe = tandem_wire::tunnel::Probe { incarnation: 1, ..tandem_wire::tunnel::Probe::read(rest).unwrap() };
     let head = Head { back: true, leaving: true, ..head };
+    let forged = [&Head { cookie: cookie(2, 2), ..head }.to_bytes()[..], &probe.to_bytes()].concat();
+    assert_eq!(world.steering.returned(world.now(), line, &forged), Back::Drop(Dropped::WrongCookie));
     let echo = [&head.to_bytes()[..], &probe.to_bytes()].concat();
     assert_eq!(world.steering.returned(world.now(), line, &echo), Back::Told);
     assert_eq!(world.steering.returned(world.now(), line, &echo), Back::Drop(Dropped::NotBack), "an echo counts once");
