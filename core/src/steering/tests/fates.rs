@@ -289,6 +289,7 @@ fn a_table_without_those_that_froze_us_ends_the_frost() {
 fn a_pause_of_our_own_is_nobody_s_silence() {
     let mut world = World::of(false, 2);
     // We stand still: nothing is sent, nothing is heard, and the relays live.
+    world.quiet();
     world.ms += 5_000;
     world.step();
     world.run(50);
@@ -296,6 +297,7 @@ fn a_pause_of_our_own_is_nobody_s_silence() {
     assert_eq!(world.steering.counters().pauses.get(), 1);
     // One that died meanwhile is found out as if it had died now.
     world.fates.insert(2, Fate::Silent);
+    world.quiet();
     world.ms += 5_000;
     let at = world.ms;
     world.run(110);
