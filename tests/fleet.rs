@@ -120,11 +120,14 @@ async fn a_relay_that_stood_still_does_no_harm_when_it_goes_on_and_a_new_table_t
     assert_ne!(fleet.relay_of(&pair.call), relay);
     fleet.world.pause(&name, false);
     talk(&pair, "it goes on").await;
-    assert_ne!(fleet.relay_of(&pair.call), relay, "what is down stays down for as long as the table is the same");
-    until("the relay has read the table again", || {
-        (fleet.metric(relay, "tandem_relay_fences_total") > 0 && fleet.metric(relay, "tandem_relay_fenced") == 0)
-            .then_some(())
+    let read_again =
+        || fleet.metric(relay, "tandem_relay_fences_total") > 0 && fleet.metric(relay, "tandem_relay_fenced") == 0;
+    until("the relay has read the table again", || read_again().then_some(()));
+    until("a new table gives its calls back to it", || {
+        let place = fleet.place_of(&pair.call);
+        (place["epoch"].as_u64() > Some(1) && place["now"] == relay).then_some(())
     });
+    talk(&pair, "it has them again").await;
     fleet.world.kill(&name, 0).back();
     let serves = |relays: &Value| {
         relays
@@ -135,7 +138,7 @@ async fn a_relay_that_stood_still_does_no_harm_when_it_goes_on_and_a_new_table_t
     };
     until("the relay serves again, warm", || {
         let place = fleet.place_of(&pair.call);
-        (place["epoch"].as_u64() > Some(1) && serves(&place["relays"])).then_some(())
+        (place["now"] == relay && serves(&place["relays"])).then_some(())
     });
     talk(&pair, "it is back").await;
     assert_eq!(pair.places(), places);

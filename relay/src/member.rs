@@ -84,7 +84,6 @@ impl MemberTask {
         // When the last list of the fleet began to be read that was asked for because of a fence.
         let mut listed = Mono::default();
         loop {
-            let read = clock::now().mono;
             let before = entry.member.clone();
             tokio::select! {
                 biased;
@@ -103,6 +102,9 @@ impl MemberTask {
                     }
                 }
                 Some(()) = self.fenced.recv() => {
+                    // Whoever was taken for down is taken for up again by a new table only: it asks for one.
+                    entry.member.stops = entry.member.stops.wrapping_add(1);
+                    let read = clock::now().mono;
                     let listing = self.listed().await;
                     let (mine, new) = self.look(Followed::Listed(listing), &None);
                     if let Some(mine) = mine {

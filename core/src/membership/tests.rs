@@ -277,6 +277,16 @@ fn entries_that_flap_do_not_make_a_table_each() {
 }
 
 #[test]
+fn a_relay_that_stood_still_gets_a_new_table_with_the_same_rows() {
+    let mut world = World::new(2);
+    world.start([1, 2]);
+    world.pass(SECOND, &[1, 2]);
+    world.put(id(1), |entry| entry.stops += 1);
+    world.pass(SECOND, &[1, 2]);
+    assert_eq!((world.standings(), world.epoch()), (vec![(1, Serving), (2, Serving)], 2));
+}
+
+#[test]
 fn a_wall_clock_that_jumps_changes_nothing() {
     let mut world = World::new(1);
     world.start([1, 2]);
