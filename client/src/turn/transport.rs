@@ -3,9 +3,9 @@
 //! Decides which socket, and what happens to packets that nobody takes. A relay that dies and comes back is not noticed here:
 //! what the socket says of it (ECONNREFUSED) is passed over, packets go on being sent, and requests are repeated.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use tandem_wire::id::VirtualAddr;
@@ -33,6 +33,9 @@ pub struct Counts {
     pub not_taken: u64,
 }
 
+/// Takes packets where they come in.
+type Sink = Box<dyn FnMut(&[u8]) + Send>;
+
 #[derive(Default)]
 struct Counters {
     not_sent: AtomicU64,
@@ -47,6 +50,7 @@ pub struct TurnTransport {
     channel: watch::Receiver<Option<u16>>,
     over: watch::Receiver<Option<TurnError>>,
     packets: Mutex<mpsc::Receiver<Vec<u8>>>,
+    sink: Arc<Lock<Option<Sink>>>,
     counters: Arc<Counters>,
     closing: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -85,16 +89,25 @@ impl TurnTransport {
     /// [`TurnError::NoServer`], [`TurnError::Socket`], [`TurnError::Silent`] after 20 s, [`TurnError::Refused`] with 401
     /// (not the ticket's time), 403 (not in the call, or the call is over), 486 or 508 (too many allocations).
     pub async fn open(server: &TurnServer, peer: watch::Receiver<Option<VirtualAddr>>) -> Result<Self, TurnError> {
+        Self::open_from(None, server, peer).await
+    }
+
+    /// The same, from this address of the machine.
+    pub(crate) async fn open_from(
+        source: Option<IpAddr>,
+        server: &TurnServer,
+        peer: watch::Receiver<Option<VirtualAddr>>,
+    ) -> Result<Self, TurnError> {
         let address = resolve(&server.urls).await?.socket_addr();
-        let any: SocketAddr =
-            if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-        let socket = UdpSocket::bind(any).await.map_err(|_| TurnError::Socket)?;
+        let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((source.unwrap_or(any), 0)).await.map_err(|_| TurnError::Socket)?;
         socket.connect(address).await.map_err(|_| TurnError::Socket)?;
         let socket = Arc::new(socket);
         let ((at_in, at), (channel_in, channel), (over_in, over)) =
             (watch::channel(None), watch::channel(None), watch::channel(None));
         let (packets_in, packets) = mpsc::channel(limits::PACKETS_WAITING);
         let (counters, closing) = (Arc::<Counters>::default(), Arc::<Notify>::default());
+        let sink = Arc::<Lock<Option<Sink>>>::default();
         let task = Task {
             session: Session::new(server.username.clone(), server.credential.clone()),
             socket: Arc::clone(&socket),
@@ -103,12 +116,14 @@ impl TurnTransport {
             over: over_in,
             peer,
             packets: packets_in,
+            sink: Arc::clone(&sink),
             counters: Arc::clone(&counters),
             closing: Arc::clone(&closing),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(task.run());
-        let transport = Self { socket, at, channel, over, packets: Mutex::new(packets), counters, closing, tasks };
+        let packets = Mutex::new(packets);
+        let transport = Self { socket, at, channel, over, packets, sink, counters, closing, tasks };
         transport.until(transport.at.clone()).await?;
         Ok(transport)
     }
@@ -149,6 +164,26 @@ impl TurnTransport {
     /// # Errors
     /// [`TurnError::TooLarge`], [`TurnError::NotConnected`] (for a moment also while the other device moves); why it is over.
     pub async fn send(&self, payload: &[u8]) -> Result<(), TurnError> {
+        let packet = self.frame(payload)?;
+        if self.socket.send(packet.bytes()).await.is_err() {
+            self.counters.not_sent.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The same without waiting, from any thread: a packet that the socket does not take at once is lost, and counted.
+    ///
+    /// # Errors
+    /// Those of [`TurnTransport::send`].
+    pub fn send_now(&self, payload: &[u8]) -> Result<(), TurnError> {
+        let packet = self.frame(payload)?;
+        if self.socket.try_send(packet.bytes()).is_err() {
+            self.counters.not_sent.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn frame(&self, payload: &[u8]) -> Result<Frame, TurnError> {
         if payload.len() > limits::PAYLOAD_BYTES {
             return Err(TurnError::TooLarge(payload.len()));
         }
@@ -157,12 +192,13 @@ impl TurnTransport {
         }
         let channel = (*self.channel.borrow()).ok_or(TurnError::NotConnected)?;
         let len = u16::try_from(payload.len()).map_err(|_| TurnError::TooLarge(payload.len()))?;
-        // RFC 8656 section 12.4; over UDP there is no padding.
-        let packet = [&channel.to_be_bytes(), &len.to_be_bytes(), payload].concat();
-        if self.socket.send(&packet).await.is_err() {
-            self.counters.not_sent.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
+        Frame::new(channel, len, payload).ok_or(TurnError::TooLarge(payload.len()))
+    }
+
+    /// Has packets given to this where they come in, on the task that reads them, instead of keeping them for
+    /// [`TurnTransport::recv`]. It must not wait.
+    pub fn hand_to(&self, sink: impl FnMut(&[u8]) + Send + 'static) {
+        *self.sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(sink));
     }
 
     /// The next packet. Cancel-safe.
@@ -188,6 +224,26 @@ impl TurnTransport {
     }
 }
 
+/// A packet as it goes out (RFC 8656 section 12.4; over UDP there is no padding).
+struct Frame {
+    bytes: [u8; 4 + limits::PAYLOAD_BYTES],
+    len: usize,
+}
+
+impl Frame {
+    fn new(channel: u16, len: u16, payload: &[u8]) -> Option<Self> {
+        let mut frame = Self { bytes: [0; 4 + limits::PAYLOAD_BYTES], len: 4 + payload.len() };
+        frame.bytes.get_mut(..2)?.copy_from_slice(&channel.to_be_bytes());
+        frame.bytes.get_mut(2..4)?.copy_from_slice(&len.to_be_bytes());
+        frame.bytes.get_mut(4..frame.len)?.copy_from_slice(payload);
+        Some(frame)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 struct Task {
     session: Session,
     socket: Arc<UdpSocket>,
@@ -196,6 +252,7 @@ struct Task {
     over: watch::Sender<Option<TurnError>>,
     peer: watch::Receiver<Option<VirtualAddr>>,
     packets: mpsc::Sender<Vec<u8>>,
+    sink: Arc<Lock<Option<Sink>>>,
     counters: Arc<Counters>,
     closing: Arc<Notify>,
 }
@@ -206,15 +263,20 @@ impl Task {
         let mut follows = true;
         let peer = *self.peer.borrow_and_update();
         self.moved(peer);
+        // A packet of the app's changes nothing that there would be to say: fifty times a second that counts.
+        let mut quiet = false;
         loop {
-            self.say().await;
+            if !quiet {
+                self.say().await;
+            }
             if self.session.over().is_some() {
                 return;
             }
+            quiet = false;
             let due = self.session.next_deadline().unwrap_or_else(|| Instant::now() + limits::KEEPALIVE);
             tokio::select! {
                 came = self.socket.recv(&mut buffer) => match came {
-                    Ok(len) => self.hear(buffer.get(..len).unwrap_or_default()),
+                    Ok(len) => quiet = self.hear(buffer.get(..len).unwrap_or_default()),
                     Err(_) => sleep(AFTER_ERROR).await,
                 },
                 changed = self.peer.changed(), if follows => match changed {
@@ -236,12 +298,15 @@ impl Task {
         }
     }
 
-    fn hear(&mut self, datagram: &[u8]) {
-        if let Some(payload) = self.session.handle(Instant::now(), datagram)
-            && self.packets.try_send(payload.to_vec()).is_err()
-        {
+    /// Whether it was a packet for the app.
+    fn hear(&mut self, datagram: &[u8]) -> bool {
+        let Some(payload) = self.session.handle(Instant::now(), datagram) else { return false };
+        if let Some(sink) = &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
+            sink(payload);
+        } else if self.packets.try_send(payload.to_vec()).is_err() {
             self.counters.not_taken.fetch_add(1, Ordering::Relaxed);
         }
+        true
     }
 
     /// Sends what is due, and tells what has changed.
