@@ -64,6 +64,17 @@ pub struct Stage {
     pub silence: Span,
 }
 
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Calls are being placed, which keeps this process and what is tested busier than calls do.
+    Placing,
+    /// All calls stand that ever did.
+    Watched,
+    /// They are to be hung up.
+    Over,
+}
+
 /// One end of a call that stands.
 struct End {
     side: Side,
@@ -148,18 +159,23 @@ async fn ring(
 }
 
 impl Standing {
-    /// Which it is, in the order of the plan.
-    #[must_use]
-    pub const fn nth(&self) -> usize {
-        self.nth
+    /// Until the run is over. Gaps and delays count from when all calls stand.
+    async fn watched(&self, mut parts: watch::Receiver<Part>) {
+        // Its sender lives until all calls are over.
+        let _ = parts.wait_for(|part| *part >= Part::Watched).await;
+        for end in &self.ends {
+            if let Some(meter) = &mut *end.meter.lock().unwrap_or_else(PoisonError::into_inner) {
+                meter.watch();
+            }
+        }
+        let _ = parts.wait_for(|part| *part == Part::Over).await;
     }
 
     /// Runs until it is told to stop, or until it is over; hangs up, and says what became of it.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) -> Outcome {
+    pub async fn run(self, parts: watch::Receiver<Part>) -> Outcome {
         let [caller, callee] = &self.ends;
         let ended = tokio::select! {
-            // Its sender lives until all calls are over.
-            _ = stop.wait_for(|stop| *stop) => None,
+            () = self.watched(parts) => None,
             reason = caller.call.ended() => Some((Side::Caller, reason)),
             reason = callee.call.ended() => Some((Side::Callee, reason)),
         };

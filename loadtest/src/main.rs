@@ -26,7 +26,7 @@ const EXIT_NOT_MEASURED: u8 = 2;
 
 /// Simulated devices that call each other through a running Tandem, and a verdict over what they saw.
 #[derive(Debug, Parser)]
-#[command(name = "tandem-loadtest", version)]
+#[command(name = "tandem-loadtest", version, args_override_self = true)]
 struct Arguments {
     /// Signaling: http://host:port.
     #[arg(long, value_name = "URL")]

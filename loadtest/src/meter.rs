@@ -170,10 +170,12 @@ impl Meter {
         flow.last = Some(now);
     }
 
-    /// How many packets have come, each counted once.
-    #[must_use]
-    pub const fn received(&self) -> u32 {
-        self.flow.received
+    /// Forgets gaps that are over and delays: from now on they count. What was lost, doubled, damaged or leaked stays.
+    pub fn watch(&mut self) {
+        let flow = &mut self.flow;
+        flow.gaps.clear();
+        flow.delays_us.clear();
+        (flow.longest, flow.gaps_dropped, flow.delays_dropped) = (None, 0, 0);
     }
 
     /// What became of what was sent. Nothing that comes later counts.
@@ -219,7 +221,7 @@ mod tests {
     const STEP: Span = Span::from_millis(20);
 
     fn at(ms: u64) -> Mono {
-        Mono::from_millis(1_000 + ms)
+        Mono::default().after(Span::from_millis(1_000 + ms))
     }
 
     fn packet(stamp: u128, side: Side, number: u32, sent: Mono) -> Vec<u8> {
@@ -356,6 +358,24 @@ mod tests {
         meter.take(Mono::from_nanos(at(80).as_nanos() + 1), &nth(2));
         let flow = meter.finish(sent(3));
         assert_eq!((flow.gaps.len(), flow.gaps[0].start), (1, at(40)));
+    }
+
+    #[test]
+    fn gaps_and_delays_count_from_when_they_are_watched_and_the_rest_from_the_beginning() {
+        let mut meter = meter();
+        let take = |meter: &mut Meter, numbers: &[u32]| {
+            numbers.iter().for_each(|number| meter.take(at(u64::from(*number) * 20 + 1), &nth(*number)));
+        };
+        take(&mut meter, &[0, 1, 1, 5, 6]);
+        meter.watch();
+        take(&mut meter, &[9, 10]);
+        let flow = meter.finish(sent(11));
+        assert_eq!((flow.lost, flow.duplicates, flow.delays_us.len()), (5, 1, 2));
+        // The one that was under way counts whole.
+        assert_eq!(
+            (flow.gaps.len(), flow.gaps[0].start, flow.longest.unwrap().length),
+            (1, at(121), Span::from_millis(60))
+        );
     }
 
     #[test]

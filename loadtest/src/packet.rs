@@ -133,7 +133,7 @@ pub fn read(bytes: &[u8]) -> Result<Head, Damaged> {
 mod tests {
     use super::*;
 
-    const HEAD: Head = Head { stamp: 7 << 100, side: Side::Callee, number: 3, sent: Mono::from_millis(5) };
+    const HEAD: Head = Head { stamp: 7 << 100, side: Side::Callee, number: 3, sent: Mono::from_nanos(5) };
 
     #[test]
     fn what_is_written_is_read_at_every_length() {

@@ -40,9 +40,9 @@ pub struct Report {
     pub calls: Calls,
     /// All packets of all calls.
     pub packets: Packets,
-    /// One-way delays of all packets.
+    /// One-way delays of all packets since all calls stood.
     pub delay_ms: Spread,
-    /// The longest gap of each call.
+    /// The longest gap of each call that ended after all calls stood.
     pub gap_ms: Spread,
     /// What was done meanwhile.
     pub faults: Vec<FaultRow>,
@@ -118,7 +118,7 @@ pub struct Generator {
     pub stall_ms_max: Ms,
     /// When that was over.
     pub stall_at_ms: Option<Ms>,
-    /// How many there were over 5 ms, from the start of the process.
+    /// How many there were over 5 ms.
     pub stalls: u64,
     /// CPU for each packet, sent and received, while the calls stood; in microseconds.
     pub cpu_us_per_packet: f64,
@@ -339,7 +339,7 @@ fn fault_rows(measured: &Measured, gaps: &[GapRow]) -> Vec<FaultRow> {
 }
 
 fn generator(measured: &Measured) -> Generator {
-    let longest = measured.stalls.longest(measured.stood, measured.stopped);
+    let longest = measured.stalls.longest();
     let cpu = measured.watched.iter().find(|one| one.name == crate::watch::SELF).map_or(0.0, |one| one.cpu_seconds);
     Generator {
         stall_ms_max: longest.map_or(Ms(0.0), |stall| stall.length.into()),

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::call::{Outcome, Stage, set_up};
+use crate::call::{Outcome, Part, Stage, set_up};
 use crate::clock::now;
 use crate::device::World;
 use crate::fault::{Doer, Done};
@@ -96,7 +96,7 @@ pub async fn run(
     let pairs = devices(plan, &Arc::new(world)).await?;
     say(&format!("{} devices are there", 2 * pairs.iter().filter(|pair| pair.is_ok()).count()));
 
-    let (stop, stopping) = watch::channel(false);
+    let (part, parts) = watch::channel(Part::Placing);
     let (stands, mut standing) = mpsc::channel(plan.calls);
     let start = Instant::now();
     let mut calls = JoinSet::new();
@@ -105,7 +105,7 @@ pub async fn run(
     for (place, nth) in order.into_iter().enumerate() {
         let Some(pair) = pairs.get_mut(nth).and_then(Option::take) else { continue };
         let due = start + plan.placed_after(place);
-        let (stage, stands, stopping) = (Arc::clone(&stage), stands.clone(), stopping.clone());
+        let (stage, stands, parts) = (Arc::clone(&stage), stands.clone(), parts.clone());
         calls.spawn(async move {
             let [caller, callee] = match pair {
                 Ok(pair) => pair,
@@ -117,8 +117,10 @@ pub async fn run(
             sleep_until(due).await;
             let call = Box::pin(set_up(nth, [&caller, &callee], &stage)).await;
             let _ = stands.send(call.is_ok()).await;
+            // Who counts goes on when all have said it.
+            drop(stands);
             match call {
-                Ok(call) => call.run(stopping).await,
+                Ok(call) => call.run(parts).await,
                 Err(outcome) => outcome,
             }
         });
@@ -130,13 +132,15 @@ pub async fn run(
     }
     say(&format!("{good} of {} calls stand", plan.calls));
 
+    stalls.begin();
+    let _ = part.send(Part::Watched);
     let (stood, before) = (now(), stage.streams.sent());
     let watching = Watch::start(Arc::clone(&registry))?;
     let doing = tokio::spawn(Doer { registry, panel }.run(plan.faults.clone()));
     sleep(plan.duration.to_std()).await;
     let (stopped, sent) = (now(), stage.streams.sent() - before);
     let watched = watching.stop();
-    let _ = stop.send(true);
+    let _ = part.send(Part::Over);
     let mut outcomes = Vec::new();
     while let Some(ended) = calls.join_next().await {
         outcomes.extend(ended);

@@ -48,13 +48,15 @@ impl Stalls {
         }
     }
 
-    /// The longest that ended between these two.
+    /// Forgets what was: from now on it counts.
+    pub fn begin(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
+    }
+
+    /// The longest so far.
     #[must_use]
-    pub fn longest(&self, from: Mono, to: Mono) -> Option<Stall> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let inside = |stall: &Stall| stall.end >= from && stall.end <= to;
-        let noted = kept.noted.iter().copied().filter(inside).max_by_key(|stall| stall.length);
-        noted.or(kept.longest.filter(inside))
+    pub fn longest(&self) -> Option<Stall> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).longest
     }
 
     /// The longest that lies in part between these two; zero if none does.
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     fn at(ms: u64) -> Mono {
-        Mono::from_millis(ms)
+        Mono::default().after(Span::from_millis(ms))
     }
 
     #[test]
@@ -128,20 +130,21 @@ mod tests {
         let beside = |from, to| stalls.beside(at(from), at(to)).as_millis();
         assert_eq!([beside(90, 110), beside(110, 120), beside(129, 180), beside(131, 180)], [30, 30, 30, 0]);
         assert_eq!([beside(0, 99), beside(150, 199), beside(50, 300)], [0, 0, 30]);
-        assert_eq!((stalls.noted(), stalls.longest(at(0), at(300)).unwrap().length.as_millis()), (2, 30));
-        assert_eq!(stalls.longest(at(131), at(300)).unwrap().end, at(220));
-        assert_eq!(stalls.longest(at(221), at(300)), None);
+        assert_eq!((stalls.noted(), stalls.longest().unwrap().end), (2, at(130)));
+        stalls.begin();
+        assert_eq!((stalls.noted(), stalls.longest(), beside(0, 300)), (0, None, 0));
+        stalls.ran(at(400), at(401));
+        assert_eq!((stalls.noted(), stalls.longest().unwrap().end), (0, at(401)));
     }
 
     #[test]
     fn a_process_that_is_always_on_time_knows_its_longest_delay_too() {
         let stalls = Arc::<Stalls>::default();
-        let begin = now();
         let lookout = Lookout::start(Arc::clone(&stalls)).unwrap();
         let mut seen = None;
         while seen.is_none() {
             thread::yield_now();
-            seen = stalls.longest(begin, now());
+            seen = stalls.longest();
         }
         drop(lookout);
     }

@@ -149,6 +149,7 @@ impl Wheel {
             next = next.after(tick);
             let after = now();
             if after > next {
+                self.stalls.ran(next, after);
                 next = after;
             } else {
                 thread::sleep(Duration::from_nanos(next.since(after).as_nanos()));

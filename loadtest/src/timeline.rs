@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_put_down_to_the_last_fault_before_its_end_within_five_seconds() {
-        let at = Mono::from_millis;
+        let at = |ms| Mono::default().after(Span::from_millis(ms));
         let gap = |from, to: u64| Gap {
             start: at(from),
             length: Span::from_millis(to - from),

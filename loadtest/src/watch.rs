@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_beside_what_the_look_that_saw_it_could_see() {
-        let at = Mono::from_millis;
+        let at = |ms| Mono::default().after(Span::from_millis(ms));
         let watched = Watched {
             name: String::new(),
             cpu_seconds: 0.0,

@@ -10,20 +10,21 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
     match arguments {
         ["relay", rest @ ..] => {
             tools::see_to(&[tools::COTURN])?;
-            bench("relay", rest)
+            bench("tandem", "relay", rest)
         }
-        ["signaling", rest @ ..] => bench("signaling", rest),
-        [] => Err(Trouble::Usage("which bench? There are: relay, signaling".to_owned())),
-        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, signaling"))),
+        ["signaling", rest @ ..] => bench("tandem", "signaling", rest),
+        ["load", rest @ ..] => bench("tandem-loadtest", "load", rest),
+        [] => Err(Trouble::Usage("which bench? There are: relay, signaling, load".to_owned())),
+        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, signaling, load"))),
     }
 }
 
-fn bench(name: &str, arguments: &[&str]) -> Result<(), Trouble> {
+fn bench(package: &str, name: &str, arguments: &[&str]) -> Result<(), Trouble> {
     tools::see_to(&[tools::PROTOC, tools::NODE, tools::NPM])?;
     web::packages()?;
     web::build()?;
     Child::cargo("build", &["--release"]).run()?;
-    let mut all = vec!["--package", "tandem", "--bench", name, "--"];
+    let mut all = vec!["--package", package, "--bench", name, "--"];
     all.extend(arguments);
     Child::cargo("bench", &all).env("TANDEM_BIN", place::tandem("release")).run()
 }
