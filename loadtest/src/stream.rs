@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use tandem_client::{TurnError, TurnTransport};
 use tandem_wire::units::{Mono, Span};
@@ -145,22 +144,25 @@ impl Wheel {
                 }
             }
             self.send_due(begun);
-            // Ticks that were missed are not made up for: what is due is sent with the next one.
-            next = next.after(tick);
             let after = now();
-            if after > next {
-                self.stalls.ran(next, after);
-                next = after;
-            } else {
-                thread::sleep(Duration::from_nanos(next.since(after).as_nanos()));
-            }
+            next = self.next_tick(next.after(tick), after);
+            thread::sleep(next.since(after).to_std());
         }
+    }
+
+    /// When to look next: at `due`, or at once and with a note if it is later. Ticks that were missed are not made up for: what
+    /// is due is sent with the next one.
+    fn next_tick(&self, due: Mono, now: Mono) -> Mono {
+        if now > due {
+            self.stalls.ran(due, now);
+        }
+        due.max(now)
     }
 
     /// Spreads legs over the interval: each falls into the largest hole (the golden ratio's multiples).
     fn phase(&self, nth: u64) -> Span {
         let fraction = nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        Span::from_nanos((u128::from(self.interval.as_nanos()) * u128::from(fraction) >> 32) as u64)
+        Span::from_nanos(((u128::from(self.interval.as_nanos()) * u128::from(fraction)) >> 32) as u64)
     }
 
     fn enter(&mut self, row: Row, first: Mono) {
@@ -218,53 +220,82 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what was sent, and is slow once.
-    struct Kept {
-        heads: Mutex<Vec<Head>>,
-        enough: mpsc::Sender<()>,
-        slow_at: u32,
-    }
+    /// Keeps what was sent, and says what it is told to.
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Head>>, Mutex<Option<TurnError>>);
 
     impl Way for Kept {
         fn send_now(&self, payload: &[u8]) -> Result<(), TurnError> {
-            let head = packet::read(payload).unwrap();
-            self.heads.lock().unwrap().push(head);
-            if head.number == self.slow_at {
-                thread::sleep(Duration::from_millis(60));
-            }
-            if head.number == 40 {
-                let _ = self.enough.send(());
-            }
-            Ok(())
+            self.0.lock().unwrap().push(packet::read(payload).unwrap());
+            self.1.lock().unwrap().map_or(Ok(()), Err)
         }
     }
 
-    #[test]
-    fn a_schedule_does_not_move_when_the_sender_was_late_and_the_stall_is_noted() {
-        let (enough, wait) = mpsc::channel();
-        let kept = Arc::new(Kept { heads: Mutex::default(), enough, slow_at: 10 });
-        let stalls = Arc::<Stalls>::default();
-        let streams = Streams::start(Span::from_millis(5), Arc::clone(&stalls)).unwrap();
+    /// A wheel with one leg, whose first packet is due at 1 s and then each 20 ms.
+    fn wheel() -> (Wheel, Arc<Kept>, Arc<Stream>) {
+        let (_orders, ordered) = mpsc::channel();
+        let mut wheel = Wheel::new(Span::from_millis(20), Arc::default(), ordered, Arc::default());
+        let (kept, stream) = (Arc::<Kept>::default(), Arc::<Stream>::default());
         let way = Arc::clone(&kept) as Arc<dyn Way>;
-        let begin = now();
-        let leg = Leg { way, stamp: 9, side: Side::Caller, bytes: packet::filled(60, 1) };
-        let stream = streams.add(leg);
-        wait.recv_timeout(Duration::from_secs(10)).unwrap();
-        stream.stop();
-        drop(streams);
-        let heads = kept.heads.lock().unwrap().clone();
-        assert!(heads.iter().enumerate().all(|(index, head)| head.number as usize == index && head.stamp == 9));
-        // 30 more intervals after the slow one, of which 60 ms were used up by it: were the schedule to move, it would take 60 ms
-        // more than 200.
-        for (index, head) in heads.iter().enumerate() {
-            let due = heads[0].sent.after(Span::from_millis(5 * index as u64));
-            assert!(head.sent.after(Span::from_millis(2)) >= due, "packet {index} was sent before it was due");
-        }
-        let twelfth = heads[12].sent.since(heads[11].sent);
-        assert!(twelfth < Span::from_millis(4), "what was late is sent at once: {twelfth:?}");
-        assert!(stalls.beside(begin, now()) >= Span::from_millis(50));
+        let leg = Leg { way, stamp: 9, side: Side::Callee, bytes: packet::filled(60, 1) };
+        wheel.enter(Row { leg, stream: Arc::clone(&stream) }, at(1_000));
+        (wheel, kept, stream)
+    }
+
+    fn at(ms: u64) -> Mono {
+        Mono::default().after(Span::from_millis(ms))
+    }
+
+    #[test]
+    fn a_schedule_does_not_move_when_the_thread_was_late_and_what_was_missed_is_sent_at_once() {
+        let (mut wheel, kept, stream) = wheel();
+        let mut sent_at = |ms: u64| {
+            wheel.send_due(at(ms));
+            kept.0.lock().unwrap().len()
+        };
+        assert_eq!([sent_at(999), sent_at(1_000), sent_at(1_019), sent_at(1_020)], [0, 1, 1, 2]);
+        // 70 ms later than it should: three more were due by then, and the fourth is due when it always was.
+        assert_eq!([sent_at(1_090), sent_at(1_099), sent_at(1_100)], [5, 5, 6]);
+        let heads = kept.0.lock().unwrap();
+        assert!(heads.iter().enumerate().all(|(index, head)| head.number as usize == index));
+        assert!(heads.iter().all(|head| (head.stamp, head.side) == (9, Side::Callee)));
         let sent = stream.sent();
-        assert_eq!((sent.first, sent.packets as usize >= 41), (Some(heads[0].sent), true));
+        assert_eq!((sent.packets, sent.first, sent.last), (6, Some(heads[0].sent), Some(heads[5].sent)));
+    }
+
+    #[test]
+    fn a_leg_sends_until_it_is_stopped_or_its_way_is_gone_and_not_only_for_a_moment() {
+        let (mut wheel, kept, stream) = wheel();
+        *kept.1.lock().unwrap() = Some(TurnError::NotConnected);
+        wheel.send_due(at(1_040));
+        assert_eq!(stream.sent().packets, 3);
+        *kept.1.lock().unwrap() = Some(TurnError::Closed);
+        wheel.send_due(at(1_100));
+        assert_eq!((stream.sent().packets, wheel.due.len(), wheel.rows.len()), (4, 0, 1));
+        let (mut wheel, _, stream) = self::wheel();
+        wheel.send_due(at(1_000));
+        stream.stop();
+        wheel.send_due(at(2_000));
+        assert_eq!((stream.sent().packets, wheel.due.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_tick_that_is_late_is_a_stall_and_the_next_one_is_counted_from_there() {
+        let (wheel, ..) = wheel();
+        assert_eq!(wheel.next_tick(at(10), at(9)), at(10));
+        assert_eq!((wheel.stalls.longest(), wheel.next_tick(at(10), at(40))), (None, at(40)));
+        assert_eq!(wheel.stalls.beside(at(0), at(50)), Span::from_millis(30));
+    }
+
+    #[test]
+    fn the_thread_sends_what_legs_have_to_send() {
+        let (streams, kept) = (Streams::start(Span::from_millis(1), Arc::default()).unwrap(), Arc::<Kept>::default());
+        let way = Arc::clone(&kept) as Arc<dyn Way>;
+        let stream = streams.add(Leg { way, stamp: 1, side: Side::Caller, bytes: packet::filled(60, 1) });
+        while stream.sent().packets < 10 {
+            thread::yield_now();
+        }
+        assert!(streams.sent() >= 9 && kept.0.lock().unwrap().len() >= 10);
     }
 
     #[test]

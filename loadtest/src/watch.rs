@@ -166,6 +166,18 @@ fn ticks(pid: u32) -> Option<u64> {
     Some(field(14)? + field(15)?)
 }
 
+fn look(registry: &Registry, all: &mut Vec<(String, Seen)>) {
+    for (name, pid) in registry.pids() {
+        let index = all.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
+            all.push((name, Seen::default()));
+            all.len() - 1
+        });
+        if let Some((_, seen)) = all.get_mut(index) {
+            seen.look(pid, now());
+        }
+    }
+}
+
 /// A thread that looks at all processes.
 pub struct Watch {
     stop: Arc<AtomicBool>,
@@ -181,27 +193,21 @@ impl Watch {
     pub fn start(registry: Arc<Registry>) -> std::io::Result<Self> {
         let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
-        let look = move || {
-            let mut all: Vec<(String, Seen)> = Vec::new();
+        // What was used before does not count, so the first look is before anything else happens.
+        let mut all = Vec::new();
+        look(&registry, &mut all);
+        let looking = move || {
             loop {
+                thread::park_timeout(limits::LOOK_EVERY);
                 // The last look is after the end.
                 let last = stopped.load(Ordering::Acquire);
-                for (name, pid) in registry.pids() {
-                    let index = all.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
-                        all.push((name, Seen::default()));
-                        all.len() - 1
-                    });
-                    if let Some((_, seen)) = all.get_mut(index) {
-                        seen.look(pid, now());
-                    }
-                }
+                look(&registry, &mut all);
                 if last {
                     return all;
                 }
-                thread::park_timeout(limits::LOOK_EVERY);
             }
         };
-        let thread = thread::Builder::new().name("watch".to_owned()).spawn(look)?;
+        let thread = thread::Builder::new().name("watch".to_owned()).spawn(looking)?;
         Ok(Self { stop, thread: Some(thread), start: now() })
     }
 
