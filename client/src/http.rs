@@ -186,6 +186,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_comes_from_its_source() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let source = "127.8.0.9".parse().unwrap();
+        let http = Http::new(&base, Some(source)).unwrap();
+        let asked = tokio::spawn(async move { http.ask(Asked::get("/v1/x"), Asker::Nobody).await });
+        assert_eq!(listener.accept().await.unwrap().1.ip(), source);
+        asked.abort();
+    }
+
+    #[tokio::test]
     async fn a_refusal_is_final() {
         let http = Http::new(&server(&[GONE]).await, None).unwrap();
         let error = http.ask(Asked::get("/v1/x"), Asker::Nobody).await.unwrap_err();

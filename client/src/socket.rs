@@ -302,6 +302,18 @@ mod tests {
         assert_eq!(Router::new("ws://router.example/v1/connect", None).unwrap().authority, "router.example:80");
     }
 
+    #[tokio::test]
+    async fn a_connection_comes_from_its_source() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let source = "127.8.0.9".parse().unwrap();
+        let router = Router::new(&format!("ws://{}/", listener.local_addr().unwrap()), Some(source)).unwrap();
+        let (dialled, accepted) = tokio::join!(dial(&router), listener.accept());
+        assert_eq!(
+            (dialled.unwrap().local_addr().unwrap(), source),
+            (accepted.as_ref().unwrap().1, accepted.unwrap().1.ip())
+        );
+    }
+
     #[test]
     fn the_most_acknowledgements_at_once_fit_the_routers_4_kib() {
         let id = format!("call_{}.{}.{}", "0".repeat(26), u16::MAX, u64::MAX);

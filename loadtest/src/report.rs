@@ -384,3 +384,117 @@ fn figures(
     }
     figures
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tandem_wire::units::Span;
+
+    use super::*;
+    use crate::fault::Done;
+    use crate::stall::Stalls;
+
+    fn at(ms: u64) -> Mono {
+        Mono::default().after(Span::from_millis(ms))
+    }
+
+    fn gap(from: u64, to: u64) -> Gap {
+        Gap { start: at(from), length: at(to).since(at(from)), missing: 3, sent_late: Span::ZERO }
+    }
+
+    fn flow(gaps: &[Gap]) -> Flow {
+        let longest = gaps.iter().copied().max_by_key(|gap| gap.length).or(Some(gap(100, 120)));
+        Flow {
+            sent: 100,
+            received: 97,
+            lost: 3,
+            delays_us: vec![1_000, 3_000],
+            gaps: gaps.into(),
+            longest,
+            ..Flow::default()
+        }
+    }
+
+    fn stands(nth: usize, flows: [Flow; 2], lost: Option<Lost>) -> Outcome {
+        let [one, other] = flows;
+        let flows = vec![(Side::Caller, one), (Side::Callee, other)];
+        Outcome { nth, id: None, set_up: Some(Span::from_millis(10)), lost, flows, not_sent: 1 }
+    }
+
+    fn report(outcomes: Vec<Outcome>) -> Report {
+        let stalls = Arc::<Stalls>::default();
+        stalls.ran(at(5_000), at(5_030));
+        let fault = |ms, failed: Option<&str>| Done {
+            name: format!("fault at {ms}"),
+            at: at(ms),
+            took: Span::ZERO,
+            failed: failed.map(str::to_owned),
+        };
+        let faults = vec![fault(2_000, None), fault(9_000, Some("nobody there"))];
+        let measured = Measured {
+            stood: at(1_000),
+            stopped: at(11_000),
+            sent: 400,
+            outcomes,
+            faults,
+            stalls,
+            watched: Vec::new(),
+        };
+        let faults = Vec::new();
+        let (duration, ramp, silence) = (Span::from_secs(10), Span::ZERO, Span::from_secs(2));
+        let plan = Plan { calls: 4, duration, ramp, pps: 50, packet_bytes: 172, silence, seed: 1, faults };
+        Report::of(&plan, measured, &crate::budget::named("relay-killed").unwrap())
+    }
+
+    #[test]
+    fn every_way_to_lose_a_call_counts_and_also_one_that_nothing_is_known_of() {
+        let ended = Lost::Ended { told: Side::Callee, reason: "Hangup".to_owned(), at: at(3_000) };
+        let whole = || [flow(&[]), flow(&[])];
+        let report = report(vec![
+            stands(0, whole(), None),
+            stands(1, whole(), Some(ended)),
+            Outcome::never(2, None, "refused".to_owned()),
+        ]);
+        assert_eq!((report.calls.stood, report.calls.lost, report.figures[&Figure::CallsLost]), (2, 3, 3.0));
+        let lost: Vec<Option<&str>> = report.each.iter().map(|call| call.lost.as_deref()).collect();
+        assert_eq!(lost, [None, Some("the callee was told Hangup at 2000.0 ms"), Some("not set up: refused")]);
+        assert!(!report.passed);
+    }
+
+    #[test]
+    fn a_gap_is_reported_with_its_fault_and_the_stall_beside_it_and_a_call_by_its_longest() {
+        let report = report(vec![
+            stands(0, [flow(&[gap(1_990, 2_060), gap(4_990, 5_080)]), flow(&[gap(1_995, 2_050)])], None),
+            stands(1, [flow(&[gap(1_980, 2_045)]), flow(&[])], None),
+        ]);
+        let rows: Vec<_> =
+            report.gaps.iter().map(|gap| (gap.nth, gap.at_ms.0, gap.ms.0, gap.fault, gap.stall_ms.0)).collect();
+        let expected = [
+            (1, 980.0, 65.0, Some(0), 0.0),
+            (0, 990.0, 70.0, Some(0), 0.0),
+            (0, 995.0, 55.0, Some(0), 0.0),
+            (0, 3_990.0, 90.0, Some(0), 30.0),
+        ];
+        assert_eq!(rows, expected);
+        assert_eq!((report.gap_ms.p50, report.gap_ms.max, report.figures[&Figure::GapMsP99]), (65.0, 90.0, 90.0));
+        let faults: Vec<_> = report.faults.iter().map(|fault| (fault.calls, fault.gap_ms.max)).collect();
+        assert_eq!((faults, report.figures[&Figure::FaultsFailed]), (vec![(2, 90.0), (0, 0.0)], 1.0));
+        assert_eq!((report.packets.sent, report.packets.lost, report.packets.not_sent), (400, 12, 2));
+        assert_eq!((report.figures[&Figure::LossPercent], report.delay_ms.p50), (3.0, 1.0));
+        let words = crate::text::text(&report);
+        for said in
+            ["NOT DONE: nobody there", "FAILED    gap_ms_p99 90 of at most 50", "longest   90.0 ms at 3990.0 ms"]
+        {
+            assert!(words.contains(said), "{words}");
+        }
+    }
+
+    #[test]
+    fn of_calls_that_never_stood_there_is_no_percentile_that_could_pass() {
+        let report = report(Vec::new());
+        assert!(!report.figures.contains_key(&Figure::GapMsP99) && !report.figures.contains_key(&Figure::LossPercent));
+        assert!(report.verdict.iter().any(|line| line.figure == Figure::GapMsP99 && !line.passed));
+        assert!(serde_json::to_value(&report).unwrap()["verdict"][4]["measured"].is_null());
+    }
+}

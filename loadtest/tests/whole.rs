@@ -73,6 +73,21 @@ fn a_relay_that_is_killed_makes_gaps_that_are_put_down_to_it_and_loses_no_call()
 }
 
 #[test]
+fn calls_whose_relay_stays_away_are_lost() {
+    let dev = Dev::start().unwrap();
+    let faults = "[[fault]]\nat = \"300ms\"\npost = \"/v1/dev/processes/relay/kill\"\n\
+                  body = { restart_after_ms = 600000 }\n";
+    let faults = file(&dev, "faults.toml", faults);
+    let few = ["--calls", "3", "--duration", "1500ms", "--ramp", "0s", "--silence", "1s", "--json", "-"];
+    let output = dev.loadtest().args(few).args(["--faults", &faults]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), figure(&report, "calls_lost")), (Some(1), 3.0), "{}", report["each"]);
+    assert_eq!(report["each"][0]["lost"], "the caller heard nothing any more");
+    // What never ended is as long as what was sent after it.
+    assert!(figure(&report, "gap_ms_p50") >= 1_000.0, "{}", report["gaps"]);
+}
+
+#[test]
 fn what_is_over_its_budget_fails_and_says_by_how_much() {
     let dev = Dev::start().unwrap();
     let budget = file(&dev, "budget.toml", "gap_ms_max = 0\n");

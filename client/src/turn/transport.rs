@@ -352,6 +352,20 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_has_a_source_comes_from_there() {
+        let relay = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("turn:{}", relay.local_addr().unwrap());
+        let server = TurnServer::new(vec![url], "user", "password");
+        let source = "127.8.0.9".parse().unwrap();
+        tokio::spawn(async move {
+            let (_peer, follow) = watch::channel(None);
+            let _ = TurnTransport::open_from(Some(source), &server, follow).await;
+        });
+        let (_, from) = relay.recv_from(&mut [0; 512]).await.unwrap();
+        assert_eq!(from.ip(), source);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_relay_that_is_not_there_is_given_up_after_20_seconds_and_not_before() {
         let server = TurnServer::new(vec!["turn:127.0.0.1:9".to_owned()], "user", "password");
