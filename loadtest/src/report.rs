@@ -431,7 +431,7 @@ mod tests {
             took: Span::ZERO,
             failed: failed.map(str::to_owned),
         };
-        let faults = vec![fault(2_000, None), fault(9_000, Some("nobody there"))];
+        let faults = vec![fault(2_000, None), fault(9_000, Some("nobody there")), fault(10_500, None)];
         let measured = Measured {
             stood: at(1_000),
             stopped: at(11_000),
@@ -479,7 +479,7 @@ mod tests {
         assert_eq!(rows, expected);
         assert_eq!((report.gap_ms.p50, report.gap_ms.max, report.figures[&Figure::GapMsP99]), (65.0, 90.0, 90.0));
         let faults: Vec<_> = report.faults.iter().map(|fault| (fault.calls, fault.gap_ms.max)).collect();
-        assert_eq!((faults, report.figures[&Figure::FaultsFailed]), (vec![(2, 90.0), (0, 0.0)], 1.0));
+        assert_eq!((faults, report.figures[&Figure::FaultsFailed]), (vec![(2, 90.0), (0, 0.0), (0, 0.0)], 1.0));
         assert_eq!((report.packets.sent, report.packets.lost, report.packets.not_sent), (400, 12, 2));
         assert_eq!((report.figures[&Figure::LossPercent], report.delay_ms.p50), (3.0, 1.0));
         let words = crate::text::text(&report);
