@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use support::Dev;
@@ -85,6 +86,42 @@ fn calls_whose_relay_stays_away_are_lost() {
     assert_eq!(report["each"][0]["lost"], "the caller heard nothing any more");
     // What never ended is as long as what was sent after it.
     assert!(figure(&report, "gap_ms_p50") >= 1_000.0, "{}", report["gaps"]);
+}
+
+/// A token of a node in development.
+fn token(dev: &Dev, account: &str, device: &str) -> String {
+    let body = format!("{{\"account\":\"{account}\",\"device\":\"{device}\"}}");
+    let answer = dev.ask("POST", "/v1/dev/tokens", "", &body).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str::<Value>(body).unwrap()["token"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn devices_are_those_of_a_file_and_a_call_that_somebody_else_ended_is_lost() {
+    let dev = Dev::start().unwrap();
+    let names = [("a", "dev_a"), ("b", "dev_b"), ("c", "dev_c"), ("d", "dev_d")];
+    let tokens = names.map(|(account, device)| token(&dev, account, device));
+    let lines: String =
+        names.iter().zip(&tokens).map(|((account, device), token)| format!("{account} {device} {token}\n")).collect();
+    let mut command = dev.loadtest();
+    command.args(["--tokens", &file(&dev, "tokens", &lines), "--calls", "2", "--duration", "1s", "--ramp", "0s"]);
+    let mut child = command.args(["--json", "-"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("2 of 2 calls stand")));
+    let removed = dev.ask("DELETE", "/v1/devices/dev_d", &tokens[3], "").unwrap();
+    assert!(removed.starts_with("HTTP/1.1 204"), "{removed}");
+    // So that it can say all that it has to say.
+    let words = std::thread::spawn(move || said.map(|line| line.unwrap() + "\n").collect::<String>());
+    let mut json = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut json).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{}", words.join().unwrap());
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((figure(&report, "calls_lost"), &report["each"][0]["lost"]), (1.0, &Value::Null));
+    let lost = report["each"][1]["lost"].as_str().unwrap();
+    assert!(lost.contains("was told Kicked at"), "{lost}");
+    for name in ["dev_a", tokens[0].as_str()] {
+        assert!(!json.contains(name), "a report names nobody");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "the tests and the bench each use their part of this")]
 
 use std::error::Error;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -60,5 +61,20 @@ impl Dev {
         }
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Asks signaling; status line, headers and body as they came.
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> Result<String, Box<dyn Error>> {
+        let api = self.said.get("api").and_then(Value::as_str).unwrap_or_default().trim_start_matches("http://");
+        let mut stream = TcpStream::connect(api)?;
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
