@@ -15,6 +15,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
         ["lb", rest @ ..] => bench("tandem", "lb", rest),
         ["signaling", rest @ ..] => bench("tandem", "signaling", rest),
         ["load", rest @ ..] => bench("tandem-loadtest", "load", rest),
+        ["failover", rest @ ..] => {
+            tools::see_to(&[tools::ETCD])?;
+            bench("tandem-loadtest", "failover", rest)
+        }
         ["state", rest @ ..] => {
             tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::ETCD])?;
             // The store's own crate: neither page nor binary is needed.
@@ -27,7 +31,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
     }
 }
 
-const THERE_ARE: &str = "relay, lb, signaling, state, load";
+const THERE_ARE: &str = "relay, lb, signaling, state, load, failover";
 
 fn bench(package: &str, name: &str, arguments: &[&str]) -> Result<(), Trouble> {
     tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::NODE, tools::NPM])?;

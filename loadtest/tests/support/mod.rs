@@ -34,10 +34,15 @@ impl Drop for Dev {
 impl Dev {
     /// Starts it; it serves then.
     pub(crate) fn start() -> Result<Self, Box<dyn Error>> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more on its command line.
+    pub(crate) fn start_with(more: &[&str]) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(tandem()?);
         command.args(["dev", "--json", "--http", "127.0.0.1:0", "--turn", "127.0.0.1:0", "--data-dir"]);
-        command.arg(folder.path().join("data")).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg(folder.path().join("data")).args(more).stdin(Stdio::null()).stdout(Stdio::piped());
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut child = command.stderr(log).spawn()?;
         let mut output = BufReader::new(child.stdout.take().ok_or("no pipe")?);
@@ -65,16 +70,28 @@ impl Dev {
 
     /// Asks signaling; status line, headers and body as they came.
     pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> Result<String, Box<dyn Error>> {
-        let api = self.said.get("api").and_then(Value::as_str).unwrap_or_default().trim_start_matches("http://");
-        let mut stream = TcpStream::connect(api)?;
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let api = self.said.get("api").and_then(Value::as_str).unwrap_or_default();
+        ask(api, method, path, token, body)
     }
+
+    /// The pid of a process, by its name.
+    pub(crate) fn pid(&self, name: &str) -> Option<u64> {
+        let processes = self.said.get("processes")?.as_array()?;
+        processes.iter().find(|process| process.get("name").is_some_and(|other| other == name))?.get("pid")?.as_u64()
+    }
+}
+
+/// Asks whoever listens there; status line, headers and body as they came.
+pub(crate) fn ask(at: &str, method: &str, path: &str, token: &str, body: &str) -> Result<String, Box<dyn Error>> {
+    let api = at.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(api)?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
