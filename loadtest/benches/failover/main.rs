@@ -96,7 +96,9 @@ fn run(fault: &Fault, calls: &str) -> Result<Run, Box<dyn Error>> {
         processes.iter().map(|process| number(process, "/cpu_percent")).filter(|percent| percent.is_finite()).sum()
     });
     let gap = ["p50", "p99", "max"].map(|which| number(&report, &format!("/gap_ms/{which}")));
-    let breach = (gap.iter().any(|gap| *gap > fault.budget_ms)).then(|| beside(&report));
+    let lost: Vec<String> = lost(&report);
+    let late = gap.iter().any(|gap| *gap > fault.budget_ms).then(|| beside(&report));
+    let breach = late.into_iter().chain(lost).reduce(|one, other| format!("{one}; {other}"));
     Ok(Run {
         gap,
         lost_packets: number(&report, "/figures/lost_packets"),
@@ -124,6 +126,14 @@ fn beside(report: &Value) -> String {
         number(gap, "/sent_late_ms"),
         number(gap, "/stall_ms"),
     )
+}
+
+/// The calls that were lost, and why.
+fn lost(report: &Value) -> Vec<String> {
+    let each = report.get("each").and_then(Value::as_array);
+    let lost = each.into_iter().flatten().filter(|call| call.get("lost").is_some_and(|lost| !lost.is_null()));
+    lost.map(|call| format!("call {} lost: {}", number(call, "/nth"), call.get("lost").unwrap_or(&Value::Null)))
+        .collect()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
