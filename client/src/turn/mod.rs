@@ -5,6 +5,7 @@
 
 mod allocation;
 mod answer;
+mod frame;
 mod session;
 mod transport;
 
