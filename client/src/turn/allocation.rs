@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use tandem_wire::id::VirtualAddr;
-use tandem_wire::redact::ClientAddr;
 use tandem_wire::stun::{Class, Method, Writer, attr};
-use tokio::net::{UdpSocket, lookup_host};
+use tokio::net::UdpSocket;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::TurnError;
 use super::frame::Frame;
+use super::place::resolve;
 use super::session::Session;
 use crate::api::TurnServer;
 use crate::limits;
@@ -103,25 +103,6 @@ impl std::fmt::Debug for Allocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Allocation").field("counts", &self.counts()).finish_non_exhaustive()
     }
-}
-
-/// The server's address: of the first URL that is `turn:host:port` over UDP (RFC 7065).
-async fn resolve(urls: &[String]) -> Result<ClientAddr, TurnError> {
-    for url in urls {
-        let Some(rest) = url.strip_prefix("turn:") else { continue };
-        let (place, query) = rest.split_once('?').unwrap_or((rest, "transport=udp"));
-        if query != "transport=udp" {
-            continue;
-        }
-        let has_port = place
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')));
-        let place = if has_port { place.to_owned() } else { format!("{place}:3478") };
-        if let Some(address) = lookup_host(place).await.ok().and_then(|mut addresses| addresses.next()) {
-            return Ok(ClientAddr::new(address));
-        }
-    }
-    Err(TurnError::NoServer)
 }
 
 impl Allocation {
@@ -450,22 +431,6 @@ mod tests {
             allocation.bind(there).await.unwrap();
             allocation.send_to(b"hi", there).await.unwrap();
             assert_eq!(hears.recv().await.unwrap(), [&channel[..], &[0, 2], b"hi"].concat());
-        }
-    }
-
-    #[tokio::test]
-    async fn the_first_url_over_udp_is_taken() {
-        let resolve = async |urls: &[&str]| {
-            let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
-            resolve(&urls).await.map(ClientAddr::socket_addr)
-        };
-        let urls = ["turns:127.0.0.1:443", "turn:127.0.0.1:1?transport=tcp", "turn:127.0.0.1:7?transport=udp"];
-        assert_eq!(resolve(&urls).await, Ok("127.0.0.1:7".parse().unwrap()));
-        assert_eq!(resolve(&["turn:127.0.0.1"]).await, Ok("127.0.0.1:3478".parse().unwrap()));
-        assert_eq!(resolve(&["turn:[::1]:7"]).await, Ok("[::1]:7".parse().unwrap()));
-        assert_eq!(resolve(&["turn:[::1]"]).await, Ok("[::1]:3478".parse().unwrap()));
-        for urls in [&[][..], &["stun:127.0.0.1:7"], &["turn:127.0.0.1:7?transport=tcp"]] {
-            assert_eq!(resolve(urls).await, Err(TurnError::NoServer));
         }
     }
 

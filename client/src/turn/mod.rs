@@ -6,6 +6,7 @@
 mod allocation;
 mod answer;
 mod frame;
+mod place;
 mod session;
 mod transport;
 
