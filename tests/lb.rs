@@ -135,8 +135,9 @@ fn a_load_balancer_is_ready_with_its_table_tells_where_packets_go_and_hands_its_
 
     // The next one has the same port, and the first one goes.
     let other = free_tcp();
-    let mut next = role("lb", &config, &["--set", &format!("admin={other}")]);
+    let mut next = role("lb", &config, &["--set", &format!("admin=0.0.0.0:{}", other.port())]);
     next.ready();
+    assert_eq!(get(other, "/where?bucket=0abc").status, 404, "an admin port on a network does not tell");
     assert_eq!(lb.end().code(), Some(0));
     asks(&client, &ticket(call));
     // Its store is away, and it goes on.

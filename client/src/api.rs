@@ -4,6 +4,7 @@
 //! [`crate::call`].
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -188,8 +189,8 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(base: &str, tokens: Tokens) -> Result<Self, Error> {
-        Ok(Self { http: Http::new(base)?, tokens })
+    pub(crate) fn new(base: &str, source: Option<IpAddr>, tokens: Tokens) -> Result<Self, Error> {
+        Ok(Self { http: Http::new(base, source)?, tokens })
     }
 
     async fn ask<T: DeserializeOwned>(&self, asked: Asked<'_>) -> Result<T, Error> {

@@ -327,13 +327,14 @@ impl Call {
         tokio::select! {
             biased;
             reason = self.ended() => Err(Error::Ended(reason)),
-            opened = Allocation::open(&server) => Ok(opened?),
+            opened = Allocation::open_from(self.inner.source, &server) => Ok(opened?),
         }
     }
 
     async fn open(&self) -> Result<TurnTransport, Error> {
         let server = self.server().ok_or(Error::NotAccepted)?;
-        let mut transport = TurnTransport::open(&server, self.shared.peer_at.subscribe()).await?;
+        let mut transport =
+            TurnTransport::open_from(self.inner.source, &server, self.shared.peer_at.subscribe()).await?;
         let (inner, shared, at) = (Arc::clone(&self.inner), Arc::clone(&self.shared), transport.moves());
         transport.run(announce(inner, shared, at, self.again));
         self.accepted().await?;

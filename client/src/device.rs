@@ -3,6 +3,7 @@
 //! Decides what there is to set up and in which order. Leaves calls to [`crate::call`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
@@ -98,17 +99,26 @@ impl Device {
     /// # Errors
     /// Whatever keeps it from being registered: [`Error::Address`], [`Error::Token`], [`Error::Refused`], [`Error::Away`].
     pub async fn start(setup: Setup) -> Result<Self, Error> {
+        Self::start_from(None, setup).await
+    }
+
+    /// The same, with everything of the device's coming from this address of the machine: for one that has several. Without
+    /// one the system chooses.
+    ///
+    /// # Errors
+    /// Those of [`Device::start`].
+    pub async fn start_from(source: Option<IpAddr>, setup: Setup) -> Result<Self, Error> {
         let Setup { api, connect, tokens, keyring } = setup;
         let party = keyring.party().clone();
         let tokens = Tokens::new(tokens);
-        let (api, router) = (Arc::new(Api::new(&api, tokens.clone())?), Router::new(&connect)?);
+        let (api, router) = (Arc::new(Api::new(&api, source, tokens.clone())?), Router::new(&connect, source)?);
         let (offers_in, offers) = mpsc::channel(limits::INCOMING_WAITING);
         let (notes_in, notes) = mpsc::channel(limits::MISSED_WAITING);
         let (acks_in, acks) = mpsc::channel(limits::ACKS_WAITING);
         let (ends_in, mut ends) = mpsc::channel(limits::INCOMING_WAITING);
         let sealer = Arc::new(Sealer::new(keyring));
         let book = Arc::new(Book::new(party, sealer, offers_in, notes_in, acks_in, ends_in));
-        let inner = Arc::new(Inner { api: Arc::clone(&api), book: Arc::clone(&book) });
+        let inner = Arc::new(Inner { api: Arc::clone(&api), book: Arc::clone(&book), source });
         inner.book.sealer().keyring().renew(now())?;
         inner.register().await?;
         // Its own account's root: one half of every safety number.

@@ -2,6 +2,7 @@
 //!
 //! Decides what is tried again: what did not come through, and 503. Leaves what is asked to [`crate::api`].
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -63,7 +64,8 @@ enum Attempt {
 }
 
 impl Http {
-    pub(crate) fn new(base: &str) -> Result<Self, Error> {
+    /// `source`: the address of this machine that requests come from; without one the system's choice.
+    pub(crate) fn new(base: &str, source: Option<IpAddr>) -> Result<Self, Error> {
         const FORM: Error = Error::Address("http://host:port");
         let base = base.trim_end_matches('/');
         let uri: Uri = base.parse().map_err(|_| FORM)?;
@@ -72,6 +74,7 @@ impl Http {
         }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.set_local_address(source);
         connector.set_connect_timeout(Some(limits::CONNECT_WITHIN));
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(2).build(connector);
         Ok(Self { client, base: base.to_owned() })
@@ -178,13 +181,24 @@ mod tests {
 
     #[tokio::test]
     async fn what_did_not_come_through_and_what_is_away_is_asked_again() {
-        let http = Http::new(&server(&["", AWAY, "HTTP/1.1 200", GOOD]).await).unwrap();
+        let http = Http::new(&server(&["", AWAY, "HTTP/1.1 200", GOOD]).await, None).unwrap();
         assert_eq!(http.ask(Asked::get("/v1/x"), Asker::Nobody).await.unwrap(), "{}");
     }
 
     #[tokio::test]
+    async fn a_request_comes_from_its_source() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let source = "127.8.0.9".parse().unwrap();
+        let http = Http::new(&base, Some(source)).unwrap();
+        let asked = tokio::spawn(async move { http.ask(Asked::get("/v1/x"), Asker::Nobody).await });
+        assert_eq!(listener.accept().await.unwrap().1.ip(), source);
+        asked.abort();
+    }
+
+    #[tokio::test]
     async fn a_refusal_is_final() {
-        let http = Http::new(&server(&[GONE]).await).unwrap();
+        let http = Http::new(&server(&[GONE]).await, None).unwrap();
         let error = http.ask(Asked::get("/v1/x"), Asker::Nobody).await.unwrap_err();
         assert_eq!(error.code(), Some(Code::CallEnded));
     }
@@ -192,8 +206,8 @@ mod tests {
     #[test]
     fn only_plain_http_is_spoken_for_now() {
         for base in ["https://a", "a", "", "ws://a:1", "http://"] {
-            assert!(matches!(Http::new(base), Err(Error::Address(_))), "{base}");
+            assert!(matches!(Http::new(base, None), Err(Error::Address(_))), "{base}");
         }
-        assert!(Http::new("http://127.0.0.1:80/").is_ok());
+        assert!(Http::new("http://127.0.0.1:80/", None).is_ok());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Decides when a list of devices is asked for and how patiently. Leaves whether it is believed to `tandem-seal`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tandem_seal::{Checked, Custody, SealError};
@@ -21,6 +22,8 @@ use crate::shared::Shared;
 pub(crate) struct Inner {
     pub(crate) api: Arc<Api>,
     pub(crate) book: Arc<Book>,
+    /// The address of this machine that everything of the device comes from; without one the system's choice.
+    pub(crate) source: Option<IpAddr>,
 }
 
 impl Inner {

@@ -3,11 +3,13 @@
 //! Decides when to connect again, and when not to: where another connection of the same device has taken over (4409), and
 //! where the token is not good, the app is told and says when to go on. Leaves what a push means to [`crate::book`].
 
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Serialize;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -83,10 +85,12 @@ struct Acks<'a> {
 pub(crate) struct Router {
     uri: Uri,
     authority: String,
+    /// Where connections come from, if it is not the system's choice.
+    source: Option<IpAddr>,
 }
 
 impl Router {
-    pub(crate) fn new(address: &str) -> Result<Self, Error> {
+    pub(crate) fn new(address: &str, source: Option<IpAddr>) -> Result<Self, Error> {
         const FORM: Error = Error::Address("ws://host:port/v1/connect");
         let uri: Uri = address.parse().map_err(|_| FORM)?;
         let authority = uri.authority().ok_or(FORM)?;
@@ -95,7 +99,7 @@ impl Router {
         }
         let port = authority.port_u16().unwrap_or(80);
         let authority = format!("{}:{port}", authority.host());
-        Ok(Self { uri, authority })
+        Ok(Self { uri, authority, source })
     }
 }
 
@@ -228,6 +232,20 @@ impl Socket {
     }
 }
 
+async fn dial(router: &Router) -> io::Result<TcpStream> {
+    let Some(source) = router.source else { return TcpStream::connect(&router.authority).await };
+    let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in lookup_host(&router.authority).await?.filter(|address| address.is_ipv4() == source.is_ipv4()) {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(source, 0))?;
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(why) => error = why,
+        }
+    }
+    Err(error)
+}
+
 async fn open(router: &Router, token: &[u8]) -> Result<WebSocketStream<TcpStream>, End> {
     let refused = |_| End::Refused(0);
     let mut request = router.uri.clone().into_client_request().map_err(|_| End::Refused(0))?;
@@ -235,7 +253,7 @@ async fn open(router: &Router, token: &[u8]) -> Result<WebSocketStream<TcpStream
     bearer.set_sensitive(true);
     request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("tandem.v1"));
     request.headers_mut().insert(header::AUTHORIZATION, bearer);
-    let stream = TcpStream::connect(&router.authority).await.map_err(|_| End::Lost)?;
+    let stream = dial(router).await.map_err(|_| End::Lost)?;
     stream.set_nodelay(true).map_err(|_| End::Lost)?;
     let config = WebSocketConfig::default()
         .read_buffer_size(limits::READ_BUFFER)
@@ -278,10 +296,22 @@ mod tests {
     #[test]
     fn a_router_is_a_plain_socket_without_a_query_for_now() {
         for address in ["wss://a/v1/connect", "http://a/", "ws://a/v1/connect?token=x", "", "ws:///v1/connect"] {
-            assert!(Router::new(address).is_err(), "{address}");
+            assert!(Router::new(address, None).is_err(), "{address}");
         }
-        assert_eq!(Router::new("ws://127.0.0.1:7/v1/connect").unwrap().authority, "127.0.0.1:7");
-        assert_eq!(Router::new("ws://router.example/v1/connect").unwrap().authority, "router.example:80");
+        assert_eq!(Router::new("ws://127.0.0.1:7/v1/connect", None).unwrap().authority, "127.0.0.1:7");
+        assert_eq!(Router::new("ws://router.example/v1/connect", None).unwrap().authority, "router.example:80");
+    }
+
+    #[tokio::test]
+    async fn a_connection_comes_from_its_source() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let source = "127.8.0.9".parse().unwrap();
+        let router = Router::new(&format!("ws://{}/", listener.local_addr().unwrap()), Some(source)).unwrap();
+        let (dialled, accepted) = tokio::join!(dial(&router), listener.accept());
+        assert_eq!(
+            (dialled.unwrap().local_addr().unwrap(), source),
+            (accepted.as_ref().unwrap().1, accepted.unwrap().1.ip())
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Decides how long one is used. Leaves minting to the app's backend, or in development to `POST /v1/dev/tokens`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -72,7 +73,15 @@ impl DevTokens {
     /// # Errors
     /// [`Error::Address`].
     pub fn new(api: &str, party: Party) -> Result<Self, Error> {
-        Ok(Self { http: Http::new(api)?, party })
+        Self::from_source(api, None, party)
+    }
+
+    /// The same, asked from this address of the machine.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn from_source(api: &str, source: Option<IpAddr>, party: Party) -> Result<Self, Error> {
+        Ok(Self { http: Http::new(api, source)?, party })
     }
 }
 

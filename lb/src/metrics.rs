@@ -13,8 +13,14 @@ pub(crate) const COUNT: usize = 41;
 
 /// What the packet thread publishes.
 pub(crate) fn totals(steering: &Steering, batch: &Batch, thread: Counters) -> [u64; COUNT] {
+    let mut totals = [0; COUNT];
+    totals.iter_mut().zip(all(steering, batch, thread)).for_each(|(to, from)| *to = from);
+    totals
+}
+
+fn all(steering: &Steering, batch: &Batch, thread: Counters) -> impl Iterator<Item = u64> {
     let (counters, io) = (steering.counters(), batch.counters);
-    let all = [counters.forwarded, counters.acting, counters.returned, counters.probes, counters.echoes]
+    [counters.forwarded, counters.acting, counters.returned, counters.probes, counters.echoes]
         .into_iter()
         .chain(counters.downs)
         .chain([counters.freezes, counters.pauses])
@@ -24,8 +30,16 @@ pub(crate) fn totals(steering: &Steering, batch: &Batch, thread: Counters) -> [u
         .map(|total| total.get())
         .chain(steering.flows())
         .chain(steering.relays())
-        .chain([u64::from(steering.epoch())]);
-    let mut totals = [0; COUNT];
-    totals.iter_mut().zip(all).for_each(|(to, from)| *to = from);
-    totals
+        .chain([u64::from(steering.epoch())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_total_has_its_place() {
+        let (steering, batch) = (Steering::new(1), Batch::between_sockets());
+        assert_eq!(all(&steering, &batch, Counters::default()).count(), COUNT);
+    }
 }

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use tandem_core::steering::{Back, FlowKey, Input, Line, Output, Steering, Verdict};
+use tandem_core::steering::{Back, FlowKey, Input, Line, Output, State, Steering, Verdict};
 use tandem_core::switch::Slot;
 use tandem_net::batch::{BATCH, Batch, DATAGRAM_MAX, Hop};
 use tandem_net::clock;
@@ -285,7 +285,11 @@ impl PacketThread {
                         let _ = socket.send(&bytes);
                     }
                 }
-                Output::Turned { relay, state } => tracing::info!(relay = relay.0, ?state, "a relay has turned"),
+                Output::Turned { relay, state: State::Down(cause) } => {
+                    tracing::warn!(relay = relay.0, ?cause, "a relay is taken for down");
+                }
+                // On a starved machine suspicions come and go many times a second.
+                Output::Turned { relay, state } => tracing::debug!(relay = relay.0, ?state, "a relay has turned"),
                 Output::Frozen { frozen: true } => {
                     tracing::warn!("relays fell silent together: taken for a fault of this machine");
                 }

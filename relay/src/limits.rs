@@ -20,6 +20,9 @@ pub const RESTORE_RETRY_MAX: Span = Span::from_millis(500);
 /// A packet thread that stood still for longer than this does not know what others did meanwhile (docs/fleet.md). A load
 /// balancer takes a relay for down after 100 ms.
 pub const FENCE_AFTER: Span = Span::from_millis(80);
+/// How long the packet thread of a relay in a fleet sleeps at most: a stop of [`FENCE_AFTER`] and this is seen, which is as
+/// soon as a load balancer takes the relay for down.
+pub const LOOK_EVERY: Span = Span::from_millis(10);
 /// How long a relay goes on after its share has gone to others: what was on its way to it by then, and a round trip.
 pub const LINGER: Span = Span::from_millis(300);
 /// How long a relay waits at its end for others to take its share over. A table takes a second; if none comes, its

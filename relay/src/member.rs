@@ -81,8 +81,9 @@ impl MemberTask {
         let mut beat = tokio::time::interval(MEMBER_BEAT.to_std());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut table: Option<Table> = None;
+        // When the last list of the fleet began to be read that was asked for because of a fence.
+        let mut listed = Mono::default();
         loop {
-            let read = clock::now().mono;
             let before = entry.member.clone();
             tokio::select! {
                 biased;
@@ -96,18 +97,22 @@ impl MemberTask {
                     let another_run = entry.member.incarnation != before.incarnation;
                     if new.is_some() || another_run {
                         table = new.or(table);
-                        // It may have waited here for long: it lifts no fence.
-                        self.give(table.as_ref(), entry.member.incarnation, Mono::default());
+                        // It may have waited here for long: by itself it lifts no fence.
+                        self.give(table.as_ref(), entry.member.incarnation, listed);
                     }
                 }
                 Some(()) = self.fenced.recv() => {
+                    // Whoever was taken for down is taken for up again by a new table only: it asks for one.
+                    entry.member.stops = entry.member.stops.wrapping_add(1);
+                    let read = clock::now().mono;
                     let listing = self.listed().await;
                     let (mine, new) = self.look(Followed::Listed(listing), &None);
                     if let Some(mine) = mine {
                         entry = self.settle(entry, mine).await?;
                     }
                     table = new.or(table);
-                    self.give(table.as_ref(), entry.member.incarnation, read);
+                    listed = read;
+                    self.give(table.as_ref(), entry.member.incarnation, listed);
                 }
                 Ok(()) = self.held.changed() => {}
                 _ = beat.tick() => entry.member.beat = entry.member.beat.wrapping_add(1),
@@ -131,7 +136,6 @@ impl MemberTask {
     }
 
     /// What a list or a change says of our own entry (if anything), and the table if it is another one.
-    #[expect(clippy::type_complexity, reason = "used in one place")]
     fn look(&self, news: Followed, table: &Option<Table>) -> (Option<Option<(Member, Revision)>>, Option<Table>) {
         let (mut mine, mut new) = (None, None);
         let mut take = |key: Key, value: Option<(&[u8], Revision)>| match key {

@@ -212,6 +212,8 @@ impl PacketThread {
     fn wait(&self, now: Now, published: Mono) -> Mono {
         let due = self.engine.next_deadline().map_or(Span::from_secs(60), |at| at.since(now.mono));
         let publish = published.after(limits::PUBLISH_EVERY).since(now.mono);
+        // In a fleet it looks at the clock often: how long it stood still is seen but for one sleep.
+        let publish = if self.fleet.is_some() { publish.min(limits::LOOK_EVERY) } else { publish };
         // An error here would be one of our own making; the loop would then spin, which is slow but right.
         let _ = self.socket.wait(&self.waker, Some(due.min(publish).to_std()));
         self.waker.reset();

@@ -105,13 +105,12 @@ impl Tunnel {
         }
     }
 
-    /// Queues the notice that this relay ends.
+    /// Queues the notice that this relay ends: a head with nothing behind it.
     pub(crate) fn say_goodbye(&mut self, batch: &mut Batch) {
         let Some(balancer) = self.balancer else { return };
         let head = Head { leaving: true, ..self.back(ClientAddr::new(balancer), BucketId(0), false) };
-        let probe = Probe { incarnation: self.incarnation, ..Probe::default() };
         for _ in 0..limits::GOODBYES {
-            batch.push(Inward(balancer), &head.to_bytes(), &probe.to_bytes());
+            batch.push(Inward(balancer), &head.to_bytes(), &[]);
         }
     }
 

@@ -222,7 +222,7 @@ async fn a_relay_leaves_when_others_have_its_share_and_says_goodbye() {
     drop(relay);
     let (head, rest) = balancer.receive();
     assert!(head.leaving && head.back && !head.probe);
-    assert_eq!(Probe::read(&rest).unwrap().incarnation, entry.incarnation.0);
+    assert!(rest.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

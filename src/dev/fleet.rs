@@ -94,7 +94,11 @@ pub(crate) fn prepare(args: &DevArgs) -> Result<Children, Failure> {
 
     let nodes = etcd(&mut fleet)?;
     let stores: Vec<SocketAddr> = (0..STATE_SERVERS).map(|_| tcp()).collect::<Result<_, _>>()?;
-    let endpoints = || quoted(stores.iter().map(|store| format!("http://{store}")));
+    // A client keeps to the first that answers: every other one begins with another.
+    let endpoints = |number: u8| {
+        let all = stores.iter().cycle().skip(usize::from(number)).take(stores.len());
+        quoted(all.map(|store| format!("http://{store}")))
+    };
     for (number, store) in (1..).zip(&stores) {
         let settings = [
             ("listen", store.to_string()),
@@ -121,14 +125,14 @@ pub(crate) fn prepare(args: &DevArgs) -> Result<Children, Failure> {
             ("relay_id", number.to_string()),
             ("pop_secret", secrets.pop.clone()),
             ("ticket_keys", ticket_keys.clone()),
-            ("state.endpoints", endpoints()),
+            ("state.endpoints", endpoints(number)),
             ("state.secret", secrets.state.clone()),
         ];
         fleet.add(Name::one_of(Kind::Relay, number), include_str!("../../infra/fleet/relay.toml"), &settings)?;
     }
     let settings = [
         ("listen", quoted([places.turn.to_string()])),
-        ("state.endpoints", endpoints()),
+        ("state.endpoints", endpoints(0)),
         ("state.secret", secrets.state.clone()),
     ];
     fleet.add(Name::only(Kind::Lb), include_str!("../../infra/fleet/lb.toml"), &settings)?;
@@ -145,7 +149,7 @@ pub(crate) fn prepare(args: &DevArgs) -> Result<Children, Failure> {
                 ("listen", listen.to_string()),
                 ("origins", origins(&places)),
                 ("api_keys", api_keys.clone()),
-                ("state.endpoints", endpoints()),
+                ("state.endpoints", endpoints(number)),
                 ("state.secret", secrets.state.clone()),
             ];
             let base = match door.kind {

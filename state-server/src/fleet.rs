@@ -128,7 +128,7 @@ mod tests {
     const POP: PopId = PopId(1);
 
     fn clock() -> Now {
-        static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+        static START: std::sync::LazyLock<tokio::time::Instant> = std::sync::LazyLock::new(tokio::time::Instant::now);
         let nanos = u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Now { mono: Mono::from_nanos(nanos), wall: Wall::default() }
     }

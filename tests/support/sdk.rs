@@ -1,5 +1,6 @@
 //! All processes of a PoP, and devices of the SDK that keep what they know.
 #![allow(dead_code, reason = "each test file uses its part of this")]
+#![allow(clippy::print_stderr, reason = "shown with a test that failed")]
 
 use std::collections::HashMap;
 use std::io;
@@ -42,6 +43,17 @@ pub(crate) struct World {
     pub(crate) said: Value,
     http: SocketAddr,
     shelves: Mutex<HashMap<Party, Shelf>>,
+}
+
+/// What its processes logged last is what one wants to know of a test that failed.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(80)..].join("\n"));
+        }
+    }
 }
 
 /// What must come, comes soon.
@@ -137,11 +149,18 @@ impl World {
         serde_json::from_slice(shelf.as_ref().unwrap()).unwrap()
     }
 
+    /// Stops a process with SIGSTOP, or lets it go on.
+    pub(crate) fn pause(&self, name: &str, paused: bool) {
+        let order = if paused { "pause" } else { "resume" };
+        let answer = post(self.http, &format!("/v1/dev/processes/{name}/{order}"), &json!({}));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
     /// SIGKILLs a process. `for_ms`: for how long it stays away.
-    pub(crate) fn kill(&self, name: &'static str, for_ms: u64) -> Killed<'_> {
+    pub(crate) fn kill(&self, name: &str, for_ms: u64) -> Killed<'_> {
         let answer = post(self.http, &format!("/v1/dev/processes/{name}/kill"), &json!({ "restart_after_ms": for_ms }));
         assert_eq!(answer.status, 200, "{answer:?}");
-        let killed = Killed { world: self, name, pid: answer.json()["pid"].as_u64().unwrap() };
+        let killed = Killed { world: self, name: name.to_owned(), pid: answer.json()["pid"].as_u64().unwrap() };
         until(&format!("{name} is down"), || (self.child(name)["pid"] != killed.pid).then_some(()));
         killed
     }
@@ -162,18 +181,18 @@ impl World {
 /// A process that was killed.
 pub(crate) struct Killed<'a> {
     world: &'a World,
-    name: &'static str,
+    name: String,
     pid: u64,
 }
 
 impl Killed<'_> {
     pub(crate) fn is_away(&self) -> bool {
-        self.world.child(self.name)["pid"].is_null()
+        self.world.child(&self.name)["pid"].is_null()
     }
 
     pub(crate) fn back(&self) {
         until(&format!("{} is back", self.name), || {
-            let child = self.world.child(self.name);
+            let child = self.world.child(&self.name);
             (child["state"] == "ready" && child["pid"] != self.pid).then_some(())
         });
     }

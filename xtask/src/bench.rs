@@ -10,10 +10,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
     match arguments {
         ["relay", rest @ ..] => {
             tools::see_to(&[tools::COTURN])?;
-            bench("relay", rest)
+            bench("tandem", "relay", rest)
         }
-        ["lb", rest @ ..] => bench("lb", rest),
-        ["signaling", rest @ ..] => bench("signaling", rest),
+        ["lb", rest @ ..] => bench("tandem", "lb", rest),
+        ["signaling", rest @ ..] => bench("tandem", "signaling", rest),
+        ["load", rest @ ..] => bench("tandem-loadtest", "load", rest),
         ["state", rest @ ..] => {
             tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::ETCD])?;
             // The store's own crate: neither page nor binary is needed.
@@ -21,19 +22,19 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
             all.extend(rest);
             Child::cargo("bench", &all).run()
         }
-        [] => Err(Trouble::Usage("which bench? There are: relay, lb, signaling, state".to_owned())),
-        [other, ..] => {
-            Err(Trouble::Usage(format!("there is no bench {other}. There are: relay, lb, signaling, state")))
-        }
+        [] => Err(Trouble::Usage(format!("which bench? There are: {THERE_ARE}"))),
+        [other, ..] => Err(Trouble::Usage(format!("there is no bench {other}. There are: {THERE_ARE}"))),
     }
 }
 
-fn bench(name: &str, arguments: &[&str]) -> Result<(), Trouble> {
+const THERE_ARE: &str = "relay, lb, signaling, state, load";
+
+fn bench(package: &str, name: &str, arguments: &[&str]) -> Result<(), Trouble> {
     tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::NODE, tools::NPM])?;
     web::packages()?;
     web::build()?;
     Child::cargo("build", &["--release"]).run()?;
-    let mut all = vec!["--package", "tandem", "--bench", name, "--"];
+    let mut all = vec!["--package", package, "--bench", name, "--"];
     all.extend(arguments);
     Child::cargo("bench", &all).env("TANDEM_BIN", place::tandem("release")).run()
 }

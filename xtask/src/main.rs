@@ -42,6 +42,7 @@ Usage: cargo xtask <command>
                                   feed the parsers and the switch made-up input; --keep adds what was new to fuzz/corpus
   bench relay [args…]             measure the relay against a bare forwarder and coturn
   bench signaling [args…]         measure how soon calls ring, set-ups a second, idle connections
+  bench load [args…]              200 calls with faults at will, and what each process takes (args go to tandem-loadtest)
   interop                         calls between different browsers; the API under schemathesis";
 
 fn main() -> ExitCode {

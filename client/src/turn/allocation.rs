@@ -4,9 +4,9 @@
 //! that dies and comes back is not noticed here: what the socket says of it (ECONNREFUSED) is passed over, packets go on being
 //! sent, and requests are repeated.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
 use tandem_wire::id::VirtualAddr;
@@ -36,6 +36,9 @@ pub struct Counts {
     /// The app did not take them: more than [`limits::PACKETS_WAITING`] waited.
     pub not_taken: u64,
 }
+
+/// Takes packets where they come in.
+type Sink = Box<dyn FnMut(&[u8]) + Send>;
 
 #[derive(Default)]
 struct Counters {
@@ -89,6 +92,7 @@ pub struct Allocation {
     over: watch::Receiver<Option<TurnError>>,
     packets: Mutex<mpsc::Receiver<(Vec<u8>, VirtualAddr)>>,
     asks: mpsc::Sender<Ask>,
+    sink: Arc<Lock<Option<Sink>>>,
     counters: Arc<Counters>,
     closing: Arc<Notify>,
     _task: JoinSet<()>,
@@ -126,10 +130,14 @@ impl Allocation {
     /// [`TurnError::NoServer`], [`TurnError::Socket`], [`TurnError::Silent`] after 20 s, [`TurnError::Refused`] with 401
     /// (not the ticket's time), 403 (not in the call, or the call is over), 486 or 508 (too many allocations).
     pub async fn open(server: &TurnServer) -> Result<Self, TurnError> {
+        Self::open_from(None, server).await
+    }
+
+    /// The same, from this address of the machine.
+    pub(crate) async fn open_from(source: Option<IpAddr>, server: &TurnServer) -> Result<Self, TurnError> {
         let address = resolve(&server.urls).await?.socket_addr();
-        let any: SocketAddr =
-            if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-        let socket = UdpSocket::bind(any).await.map_err(|_| TurnError::Socket)?;
+        let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((source.unwrap_or(any), 0)).await.map_err(|_| TurnError::Socket)?;
         socket.connect(address).await.map_err(|_| TurnError::Socket)?;
         let socket = Arc::new(socket);
         let ((at_in, at), (over_in, over)) = (watch::channel(None), watch::channel(None));
@@ -137,6 +145,7 @@ impl Allocation {
         let (packets_in, packets) = mpsc::channel(limits::PACKETS_WAITING);
         let (asks, asked) = mpsc::channel(limits::ASKS_WAITING);
         let (counters, closing) = (Arc::<Counters>::default(), Arc::<Notify>::default());
+        let sink = Arc::<Lock<Option<Sink>>>::default();
         let task = Task {
             session: Session::new(server.username.clone(), server.credential.clone()),
             socket: Arc::clone(&socket),
@@ -145,13 +154,14 @@ impl Allocation {
             over: over_in,
             asked,
             packets: packets_in,
+            sink: Arc::clone(&sink),
             counters: Arc::clone(&counters),
             closing: Arc::clone(&closing),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(task.run());
-        let allocation =
-            Self { socket, at, channels, over, packets: Mutex::new(packets), asks, counters, closing, _task: tasks };
+        let packets = Mutex::new(packets);
+        let allocation = Self { socket, at, channels, over, packets, asks, sink, counters, closing, _task: tasks };
         allocation.until(allocation.at.clone(), |at| at.is_some()).await?;
         Ok(allocation)
     }
@@ -221,11 +231,25 @@ impl Allocation {
         (*self.over.borrow()).map_or(Ok(()), Err)
     }
 
-    /// Sends by a channel (RFC 8656 section 12.4); over UDP there is no padding.
+    /// Sends by a channel.
     pub(super) async fn send_on(&self, channel: u16, payload: &[u8]) -> Result<(), TurnError> {
-        let len = u16::try_from(payload.len()).map_err(|_| TurnError::TooLarge(payload.len()))?;
-        self.send_raw(&[&channel.to_be_bytes(), &len.to_be_bytes(), payload].concat()).await;
+        let packet = Frame::new(channel, payload).ok_or(TurnError::TooLarge(payload.len()))?;
+        self.send_raw(packet.bytes()).await;
         Ok(())
+    }
+
+    /// The same without waiting: a packet that the socket does not take at once is lost, and counted.
+    pub(super) fn send_now_on(&self, channel: u16, payload: &[u8]) -> Result<(), TurnError> {
+        let packet = Frame::new(channel, payload).ok_or(TurnError::TooLarge(payload.len()))?;
+        if self.socket.try_send(packet.bytes()).is_err() {
+            self.not_sent();
+        }
+        Ok(())
+    }
+
+    /// Has packets given to this where they come in, on the task that reads them, instead of keeping them.
+    pub(super) fn hand_to(&self, sink: impl FnMut(&[u8]) + Send + 'static) {
+        *self.sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(sink));
     }
 
     async fn send_raw(&self, packet: &[u8]) {
@@ -286,6 +310,28 @@ impl Follower {
     }
 }
 
+/// A packet as it goes out by a channel (RFC 8656 section 12.4; over UDP there is no padding).
+struct Frame {
+    bytes: [u8; 4 + limits::DATAGRAM_PAYLOAD_BYTES],
+    len: usize,
+}
+
+impl Frame {
+    /// `None`: it is too large.
+    fn new(channel: u16, payload: &[u8]) -> Option<Self> {
+        let mut frame = Self { bytes: [0; 4 + limits::DATAGRAM_PAYLOAD_BYTES], len: 4 + payload.len() };
+        let len = u16::try_from(payload.len()).ok()?;
+        frame.bytes.get_mut(..2)?.copy_from_slice(&channel.to_be_bytes());
+        frame.bytes.get_mut(2..4)?.copy_from_slice(&len.to_be_bytes());
+        frame.bytes.get_mut(4..frame.len)?.copy_from_slice(payload);
+        Some(frame)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 struct Task {
     session: Session,
     socket: Arc<UdpSocket>,
@@ -294,6 +340,7 @@ struct Task {
     over: watch::Sender<Option<TurnError>>,
     asked: mpsc::Receiver<Ask>,
     packets: mpsc::Sender<(Vec<u8>, VirtualAddr)>,
+    sink: Arc<Lock<Option<Sink>>>,
     counters: Arc<Counters>,
     closing: Arc<Notify>,
 }
@@ -301,15 +348,20 @@ struct Task {
 impl Task {
     async fn run(mut self) {
         let mut buffer = vec![0; limits::DATAGRAM_BYTES];
+        // A packet of the app's changes nothing that there would be to say: fifty times a second that counts.
+        let mut quiet = false;
         loop {
-            self.say().await;
+            if !quiet {
+                self.say().await;
+            }
             if self.session.over().is_some() {
                 return;
             }
+            quiet = false;
             let due = self.session.next_deadline().unwrap_or_else(|| Instant::now() + limits::KEEPALIVE);
             tokio::select! {
                 came = self.socket.recv(&mut buffer) => match came {
-                    Ok(len) => self.hear(buffer.get(..len).unwrap_or_default()),
+                    Ok(len) => quiet = self.hear(buffer.get(..len).unwrap_or_default()),
                     Err(_) => sleep(AFTER_ERROR).await,
                 },
                 // Who asks has gone only when this task is aborted.
@@ -328,12 +380,15 @@ impl Task {
         }
     }
 
-    fn hear(&mut self, datagram: &[u8]) {
-        if let Some((from, payload)) = self.session.handle(Instant::now(), datagram)
-            && self.packets.try_send((payload.to_vec(), from)).is_err()
-        {
+    /// Whether it was a packet for the app.
+    fn hear(&mut self, datagram: &[u8]) -> bool {
+        let Some((from, payload)) = self.session.handle(Instant::now(), datagram) else { return false };
+        if let Some(sink) = &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
+            sink(payload);
+        } else if self.packets.try_send((payload.to_vec(), from)).is_err() {
             self.counters.not_taken.fetch_add(1, Ordering::Relaxed);
         }
+        true
     }
 
     /// Sends what is due, and tells what has changed.
@@ -433,6 +488,17 @@ mod tests {
         for urls in [&[][..], &["stun:127.0.0.1:7"], &["turn:127.0.0.1:7?transport=tcp"]] {
             assert_eq!(resolve(urls).await, Err(TurnError::NoServer));
         }
+    }
+
+    #[tokio::test]
+    async fn what_has_a_source_comes_from_there() {
+        let relay = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("turn:{}", relay.local_addr().unwrap());
+        let server = TurnServer::new(vec![url], "user", "password");
+        let source = "127.8.0.9".parse().unwrap();
+        tokio::spawn(async move { drop(Allocation::open_from(Some(source), &server).await) });
+        let (_, from) = relay.recv_from(&mut [0; 512]).await.unwrap();
+        assert_eq!(from.ip(), source);
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 //! Decides whom to send to: the address that the other device has said last. Leaves sockets and channels to
 //! [`super::allocation`].
 
+use std::net::IpAddr;
+
 use tandem_wire::id::VirtualAddr;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,7 +34,16 @@ impl TurnTransport {
     /// # Errors
     /// Those of [`Allocation::open`].
     pub async fn open(server: &TurnServer, peer: watch::Receiver<Option<VirtualAddr>>) -> Result<Self, TurnError> {
-        let allocation = Allocation::open(server).await?;
+        Self::open_from(None, server, peer).await
+    }
+
+    /// The same, from this address of the machine.
+    pub(crate) async fn open_from(
+        source: Option<IpAddr>,
+        server: &TurnServer,
+        peer: watch::Receiver<Option<VirtualAddr>>,
+    ) -> Result<Self, TurnError> {
+        let allocation = Allocation::open_from(source, server).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(allocation.follower(), peer));
         Ok(Self { allocation, tasks })
@@ -62,12 +73,32 @@ impl TurnTransport {
     /// # Errors
     /// [`TurnError::TooLarge`], [`TurnError::NotConnected`] (for a moment also while the other device moves); why it is over.
     pub async fn send(&self, payload: &[u8]) -> Result<(), TurnError> {
+        let channel = self.channel_for(payload)?;
+        self.allocation.send_on(channel, payload).await
+    }
+
+    /// The same without waiting, from any thread: a packet that the socket does not take at once is lost, and counted.
+    ///
+    /// # Errors
+    /// Those of [`TurnTransport::send`].
+    pub fn send_now(&self, payload: &[u8]) -> Result<(), TurnError> {
+        let channel = self.channel_for(payload)?;
+        self.allocation.send_now_on(channel, payload)
+    }
+
+    /// The channel to the other device, for a packet that it can take.
+    fn channel_for(&self, payload: &[u8]) -> Result<u16, TurnError> {
         if payload.len() > limits::PAYLOAD_BYTES {
             return Err(TurnError::TooLarge(payload.len()));
         }
         self.allocation.is_on()?;
-        let channel = self.allocation.channel().ok_or(TurnError::NotConnected)?;
-        self.allocation.send_on(channel, payload).await
+        self.allocation.channel().ok_or(TurnError::NotConnected)
+    }
+
+    /// Has packets given to this where they come in, on the task that reads them, instead of keeping them for
+    /// [`TurnTransport::recv`]. It must not wait.
+    pub fn hand_to(&self, sink: impl FnMut(&[u8]) + Send + 'static) {
+        self.allocation.hand_to(sink);
     }
 
     /// The next packet. Cancel-safe.

@@ -1,3 +1,5 @@
+//! A store with some keepers before it, and what becomes of a fleet.
+
 use tandem_wire::tunnel::Cookie;
 use tandem_wire::units::{Span, Wall};
 
@@ -272,6 +274,16 @@ fn entries_that_flap_do_not_make_a_table_each() {
         world.pass(Span::from_millis(400), &[]);
     }
     assert_eq!((world.written, world.standings()), (1, vec![(1, Serving), (2, Serving)]));
+}
+
+#[test]
+fn a_relay_that_stood_still_gets_a_new_table_with_the_same_rows() {
+    let mut world = World::new(2);
+    world.start([1, 2]);
+    world.pass(SECOND, &[1, 2]);
+    world.put(id(1), |entry| entry.stops += 1);
+    world.pass(SECOND, &[1, 2]);
+    assert_eq!((world.standings(), world.epoch()), (vec![(1, Serving), (2, Serving)], 2));
 }
 
 #[test]

@@ -71,10 +71,7 @@ impl<H, A: Clone> Resident<H, A> {
 
     /// The call's record, if it is current.
     pub(super) fn record(&self) -> Option<&Call> {
-        match self.phase {
-            Phase::Current => self.record.as_ref().map(|(call, _)| call),
-            _ => None,
-        }
+        self.record.as_ref().filter(|_| self.phase == Phase::Current).map(|(call, _)| call)
     }
 
     pub(super) const fn has_ended(&self) -> bool {
@@ -138,9 +135,7 @@ impl<H, A: Clone> Resident<H, A> {
     }
 
     fn hold(&mut self, now: Mono, held: Held<H>, shared: &mut Shared<H, A>) {
-        if !self.held.push(now, held) {
-            shared.counters.over_cap += 1;
-        }
+        shared.counters.over_cap += u64::from(!self.held.push(now, held));
     }
 
     /// Asks the store, unless it is being asked.
@@ -166,10 +161,8 @@ impl<H, A: Clone> Resident<H, A> {
             self.legs.reserve_exact(1);
             self.legs.push(Leg::empty(leg, shared.relay));
         }
-        match self.legs.iter_mut().find(|l| l.leg == leg) {
-            Some(leg) => leg.command(now, call, command, answer, shared),
-            None => Err(Refusal::UnknownLeg),
-        }
+        let leg = self.legs.iter_mut().find(|l| l.leg == leg).ok_or(Refusal::UnknownLeg)?;
+        leg.command(now, call, command, answer, shared)
     }
 
     pub(super) fn loaded(&mut self, now: Mono, snapshot: Snapshot, shared: &mut Shared<H, A>) {

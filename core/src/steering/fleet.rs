@@ -151,7 +151,7 @@ impl Fleet {
         if !same || before != health.state() {
             self.outputs.push_back(Output::Turned { relay: row.id, state: health.state() });
         }
-        let Row { id, incarnation, cookie, tunnel, standing } = *row;
+        let Row { id, incarnation, cookie, tunnel, standing, stops: _ } = *row;
         Relay { id, incarnation, cookie, tunnel, standing, line, health }
     }
 

@@ -52,6 +52,9 @@ pub struct Member {
     pub wish: Wish,
     /// The epoch of the newest table that it holds all of its calls by.
     pub warm: u32,
+    /// How often it stood still for so long that it may have been taken for down: by a new table it is heard again.
+    #[serde(default)]
+    pub stops: u32,
     /// Counts on while the relay lives: an entry that no longer changes is of one that does not.
     pub beat: u64,
     /// What a newer version wrote.
@@ -84,6 +87,9 @@ pub struct Row {
     pub tunnel: SocketAddr,
     /// What it is to the table.
     pub standing: Standing,
+    /// How often it stood still, when the table was written.
+    #[serde(default)]
+    pub stops: u32,
 }
 
 /// The table of buckets: its relays, from which everybody computes the same rows.
@@ -111,6 +117,7 @@ impl Member {
             tunnel,
             wish: Wish::Serve,
             warm: 0,
+            stops: 0,
             beat: 0,
             unknown: Unknown::new(),
         }
@@ -136,7 +143,8 @@ impl Member {
     /// Its row in a table.
     #[must_use]
     pub const fn row(&self, id: RelayId, standing: Standing) -> Row {
-        Row { id, incarnation: self.incarnation, cookie: self.cookie, tunnel: self.tunnel, standing }
+        let Self { incarnation, cookie, tunnel, stops, .. } = *self;
+        Row { id, incarnation, cookie, tunnel, standing, stops }
     }
 }
 
@@ -186,16 +194,16 @@ mod tests {
 
     fn member() -> Member {
         let tunnel = "192.0.2.7:7000".parse().unwrap();
-        Member { warm: 3, beat: 4, ..Member::starting(Incarnation(17), Cookie::from_bits(0xab), tunnel) }
+        Member { warm: 3, stops: 2, beat: 4, ..Member::starting(Incarnation(17), Cookie::from_bits(0xab), tunnel) }
     }
 
     #[test]
     fn the_records_have_these_golden_texts_and_survive_them() {
-        let text = r#"{"v":1,"incarnation":17,"cookie":"00000000000000ab","tunnel":"192.0.2.7:7000","wish":"serve","warm":3,"beat":4}"#;
+        let text = r#"{"v":1,"incarnation":17,"cookie":"00000000000000ab","tunnel":"192.0.2.7:7000","wish":"serve","warm":3,"stops":2,"beat":4}"#;
         assert_eq!(String::from_utf8(member().to_json().unwrap()).unwrap(), text);
         assert_eq!(Member::from_json(text.as_bytes()).unwrap(), member());
         let table = Table::new(5, vec![member().row(RelayId(2), Standing::Filling)]);
-        let text = r#"{"v":1,"epoch":5,"relays":[{"id":2,"incarnation":17,"cookie":"00000000000000ab","tunnel":"192.0.2.7:7000","standing":"filling"}]}"#;
+        let text = r#"{"v":1,"epoch":5,"relays":[{"id":2,"incarnation":17,"cookie":"00000000000000ab","tunnel":"192.0.2.7:7000","standing":"filling","stops":2}]}"#;
         assert_eq!(String::from_utf8(table.to_json().unwrap()).unwrap(), text);
         assert_eq!(Table::from_json(text.as_bytes()).unwrap(), table);
         assert_eq!(table.row(RelayId(2)), table.relays.first());

@@ -208,11 +208,12 @@ mod tests {
         for n in 0..3 {
             assert_eq!((relay.recv(&mut buffer).unwrap(), buffer[0]), (1, n));
         }
-        // Read while nothing is sent, it is told too; a word is told once.
+        // Read while nothing is sent, it is told too, and hides nothing that came before; a word is told once.
+        relay.send_to(b"last", line.local_addr()).unwrap();
         drop(relay);
         send(1, &mut told);
         let mut batch = Batch::between_sockets();
-        assert_eq!(receive(&mut batch, &line), Arrived { datagrams: 0, refused: true });
+        assert_eq!(receive(&mut batch, &line), Arrived { datagrams: 1, refused: true });
         assert_eq!(batch.receive_connected(&line), Arrived { datagrams: 0, refused: false });
         assert_eq!(batch.counters.receive_errors.get(), 0);
     }

@@ -126,5 +126,9 @@ async fn an_audit_finds_what_nobody_asked_for_and_nothing_where_all_is_well() {
         }
     };
     tokio::join!(writing, auditing);
+    // And when all of it has come.
+    let last = put_one(3, Revision::ZERO).await;
+    assert!(engine.reaches(last, PATIENCE).await);
+    assert!(!audit::lost(&engine).await.unwrap());
     assert_eq!(engine.shared.counters.relisted.load(Ordering::Relaxed), 0);
 }

@@ -34,6 +34,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("tandem-client", Layer::Service),
     ("tandem-lb", Layer::Service),
     ("tandem", Layer::Top),
+    ("tandem-loadtest", Layer::Top),
     ("tandem-fuzz", Layer::Top),
     ("xtask", Layer::Chore),
 ];
@@ -54,7 +55,7 @@ const ONLY_DEVICES: &[(&str, &[&str])] = &[
     ("tandem-seal", &["tandem-client"]),
     ("hpke", &["tandem-seal"]),
     ("aes-gcm", &["tandem-seal"]),
-    ("tandem-client", &[]),
+    ("tandem-client", &["tandem-loadtest"]),
 ];
 
 fn layer(name: &str) -> Option<Layer> {

@@ -191,6 +191,8 @@ fn a_relay_that_is_drained_gets_nothing_new_and_what_is_its_own_as_before() {
     let (head, rest) = Head::read(&bytes).unwrap();
     let probe = tandem_wire::tunnel::Probe { incarnation: 1, ..tandem_wire::tunnel::Probe::read(rest).unwrap() };
     let head = Head { back: true, leaving: true, ..head };
+    let forged = [&Head { cookie: cookie(2, 2), ..head }.to_bytes()[..], &probe.to_bytes()].concat();
+    assert_eq!(world.steering.returned(world.now(), line, &forged), Back::Drop(Dropped::WrongCookie));
     let echo = [&head.to_bytes()[..], &probe.to_bytes()].concat();
     assert_eq!(world.steering.returned(world.now(), line, &echo), Back::Told);
     assert_eq!(world.steering.returned(world.now(), line, &echo), Back::Drop(Dropped::NotBack), "an echo counts once");
@@ -287,6 +289,7 @@ fn a_table_without_those_that_froze_us_ends_the_frost() {
 fn a_pause_of_our_own_is_nobody_s_silence() {
     let mut world = World::of(false, 2);
     // We stand still: nothing is sent, nothing is heard, and the relays live.
+    world.quiet();
     world.ms += 5_000;
     world.step();
     world.run(50);
@@ -294,6 +297,7 @@ fn a_pause_of_our_own_is_nobody_s_silence() {
     assert_eq!(world.steering.counters().pauses.get(), 1);
     // One that died meanwhile is found out as if it had died now.
     world.fates.insert(2, Fate::Silent);
+    world.quiet();
     world.ms += 5_000;
     let at = world.ms;
     world.run(110);

@@ -215,6 +215,13 @@ impl World {
         self.log.push(Happened::Judged);
     }
 
+    /// Goes on until nothing is under way: a pause of ours that begins now finds nothing that waited for us.
+    pub(super) fn quiet(&mut self) {
+        while !self.under_way.is_empty() {
+            self.step();
+        }
+    }
+
     fn deliver(&mut self) {
         let now = self.ms;
         for (_, line, bytes) in self.under_way.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>() {
