@@ -16,7 +16,7 @@ import { until } from "./harness/until.ts";
 const AGAIN_TIMEOUT_MS = 10_000;
 /** Packets of sound since the fault that show that it goes on: a second of it. */
 const GOES_ON_PACKETS = 50;
-/** What ends in these events is no call that nobody noticed anything of. */
+/** Events of a phone that negotiates anew. */
 const NEGOTIATION = ["restart", "offer", "negotiation", "signal", "ticket", "icecandidateerror"];
 
 const missing = noFleet();
@@ -37,6 +37,8 @@ let fleet: Fleet;
 let browser: Browser;
 /** The call that one fault after the other hits. */
 let sides: [Phone, Phone] | null = null;
+/** Since when both of them talk. An event that comes late is seen by the test after. */
+let talks_since: number[] = [];
 const others: Phone[] = [];
 const gaps: Gap[] = [];
 let next = 0;
@@ -102,7 +104,7 @@ describe.skipIf(missing !== null)("a fleet", () => {
     const [a] = await talking();
     const relay = await fleet.relayOf(await callOf(a));
     const before = await fleet.metric(relay, "tandem_relay_fences_total");
-    await goesOn(`${relay} paused`, () => dev.pause(relay), 3_000);
+    await goesOn(`${relay} paused`, () => dev.pause(relay), { for_ms: 3_000 });
     expect(await fleet.relayOf(await callOf(a))).not.toBe(relay);
     await goesOn(`${relay} resumed`, () => dev.resume(relay));
     await until("the relay counts that it stood still", { timeout_ms: 5_000 }, async () => {
@@ -144,12 +146,12 @@ describe.skipIf(missing !== null)("a fleet", () => {
         await all("resume");
       }
     });
-    await carol.home();
-    await until("a call can be placed again", { timeout_ms: 20_000, every_ms: 500 }, async () => {
-      if ((await dave.state()).screen === "incoming") return true;
-      if ((await carol.state()).screen === "ended") await carol.home();
-      if ((await carol.state()).screen === "home") await carol.calls(dave.name, "call-audio");
-      return false;
+    // What etcd had taken in while it stood still is done now: a ring for the call that carol was told there is none of ends.
+    await until("a call can be placed again", { timeout_ms: 20_000, every_ms: 200 }, async () => {
+      for (const phone of [carol, dave]) if ((await phone.state()).screen === "ended") await phone.home();
+      const [caller, callee] = await Promise.all([carol.state(), dave.state()]);
+      if (caller.screen === "home" && callee.screen === "home") await carol.calls(dave.name, "call-audio");
+      return callee.screen === "incoming" && caller.call?.id != null && callee.call?.id === caller.call.id;
     });
     await dave.click("accept");
     await Promise.all([carol.talks(false), dave.talks(false)]);
@@ -184,7 +186,7 @@ describe.skipIf(missing !== null)("a fleet", () => {
         return closed.includes(true);
       });
       await Promise.all([a.connected(), b.connected()]);
-    });
+    }, { negotiates: true });
     sides = null;
     others.push(a, b);
     await a.click("hang-up");
@@ -214,6 +216,7 @@ async function talking(): Promise<[Phone, Phone]> {
   await b.click("accept");
   const [media] = await Promise.all([a.talks(false), b.talks(false)]);
   expect(media.pair).toBe("relay <-> relay");
+  talks_since = await Promise.all(sides.map((phone) => phone.now()));
   return sides;
 }
 
@@ -223,8 +226,19 @@ async function callOf(phone: Phone): Promise<string> {
   return call.id;
 }
 
+interface Watched {
+  /** Watched at least this long. */
+  for_ms?: number;
+  /** A phone whose connection to a router comes back restarts ICE, since its network may be another one. */
+  negotiates?: boolean;
+}
+
 /** The call goes on under `fault`, which nobody on it notices by anything but a gap; that is printed. */
-async function goesOn(fault: string, inflict: () => Promise<unknown>, for_ms = 0): Promise<void> {
+async function goesOn(
+  fault: string,
+  inflict: () => Promise<unknown>,
+  { for_ms = 0, negotiates = false }: Watched = {},
+): Promise<void> {
   if (sides === null) throw new Error("there is no call");
   const since = await Promise.all(sides.map((phone) => phone.now()));
   await inflict();
@@ -255,13 +269,13 @@ async function goesOn(fault: string, inflict: () => Promise<unknown>, for_ms = 0
       `lost ${gap.lost.join(" and ")}; read every ${read} ms at worst`,
   );
   for (const [i, phone] of sides.entries()) {
-    expect(await phone.iceEvents(since[i] ?? 0), fault).toEqual([]);
+    expect(await phone.iceEvents(talks_since[i] ?? 0), fault).toEqual([]);
     const events = await phone.page.evaluate(
       ({ at, names }) => window.phone.events().filter((event) => event.at >= at && names.includes(event.name)),
-      { at: since[i] ?? 0, names: NEGOTIATION },
+      { at: talks_since[i] ?? 0, names: NEGOTIATION },
     );
-    expect(events, fault).toEqual([]);
+    if (!negotiates) expect(events, fault).toEqual([]);
     expect((await phone.state()).call?.phase, fault).toBe("connected");
   }
-  for (const { pairs } of reports) expect(pairs, fault).toHaveLength(1);
+  if (!negotiates) for (const { pairs } of reports) expect(pairs, fault).toHaveLength(1);
 }
