@@ -169,7 +169,8 @@ impl Keeper {
             tokio::select! {
                 () = &mut knocking, if !open => {
                     open = true;
-                    self.update(|process| process.ready(now_ms(), serde_json::Value::Null));
+                    let serves = serde_json::json!({ "client": self.recipe.serves_at });
+                    self.update(|process| process.ready(now_ms(), serves));
                 }
                 status = live.child.wait() => {
                     self.update(|process| {

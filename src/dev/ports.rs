@@ -2,10 +2,12 @@
 //!
 //! Decides where they are looked for: below the range that the kernel gives to outgoing connections. A port inside it
 //! could be taken by such a connection while its owner is down; one that tries to reach that very owner would even connect
-//! to itself.
+//! to itself. None is given twice: of the twenty that a fleet draws, two would be the same once in sixty starts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 
 use crate::limits;
 
@@ -13,6 +15,9 @@ use crate::limits;
 const LOWEST: u16 = 20_000;
 /// Where the kernel's own range begins when it does not say so itself.
 const OUTGOING: u16 = 32_768;
+
+/// What has been given, and is not bound yet.
+static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
 
 /// A free TCP port of `ip`.
 pub(crate) fn free_tcp(ip: IpAddr) -> Result<SocketAddr, String> {
@@ -35,7 +40,7 @@ fn free(ip: IpAddr, can_bind: impl Fn(SocketAddr) -> bool) -> Result<SocketAddr,
         let random = getrandom::u32().map_err(|error| format!("no random numbers: {error}"))?;
         let port = LOWEST + u16::try_from(random % u32::from(span)).unwrap_or_default();
         let address = SocketAddr::new(ip, port);
-        if can_bind(address) {
+        if can_bind(address) && GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(address) {
             return Ok(address);
         }
     }
@@ -58,5 +63,12 @@ mod tests {
         };
         assert!(free(ip, refuse).is_err());
         assert_eq!(tried.get(), limits::PORT_TRIES);
+    }
+
+    #[test]
+    fn no_port_is_given_twice() {
+        // As many as make a pair of the same all but certain where nobody minds.
+        let given: Vec<SocketAddr> = (0..600).map(|_| free(IpAddr::from([127, 0, 0, 2]), |_| true).unwrap()).collect();
+        assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), given.len());
     }
 }

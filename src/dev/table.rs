@@ -109,8 +109,7 @@ pub(crate) struct Process {
     /// It ended before it ever served: there is something wrong that a restart does not mend.
     #[serde(skip)]
     pub(crate) failed: bool,
-    /// Where it serves, by its own words.
-    #[serde(skip)]
+    /// Where it serves, by its own words when it last became ready: addresses by their names. Nothing until then.
     pub(crate) serves: Option<serde_json::Value>,
 }
 

@@ -30,6 +30,19 @@ test("a poll names what it has and how long it waits", async () => {
   expect(seen[0]?.url).toBe("/v1/dev/demo/call_a/legs/1/signal?after=7&wait_ms=20000");
 });
 
+test("an order to a process names it, and says how long it stays away", async () => {
+  const seen: { url: string; init: RequestInit }[] = [];
+  const api = answering(200, "{}", seen);
+  await api.kill("relay-2", { restart_after_ms: 5_000 });
+  await api.pause("etcd-1");
+  await api.resume("etcd-1");
+  expect(seen.map(({ url, init }) => `${url} ${String(init.body)}`)).toEqual([
+    '/v1/dev/processes/relay-2/kill {"restart_after_ms":5000}',
+    "/v1/dev/processes/etcd-1/pause {}",
+    "/v1/dev/processes/etcd-1/resume {}",
+  ]);
+});
+
 test("a problem is told by its title", async () => {
   const error = await failure(answering(404, '{"title":"No such call","status":404}').processes());
   expect(error).toMatchObject({ status: 404, message: "No such call", again: false });

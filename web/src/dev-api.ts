@@ -20,6 +20,11 @@ export interface Process {
   outage_ms: number | null;
 }
 
+export interface KillOptions {
+  /** How long it stays away at least. */
+  restart_after_ms?: number;
+}
+
 export interface SignalItem {
   seq: number;
   message: unknown;
@@ -78,8 +83,16 @@ export class DevApi {
     return this.#request("GET", "/v1/dev/processes", {});
   }
 
-  kill(name: string): Promise<{ pid: number | null }> {
-    return this.#request("POST", `/v1/dev/processes/${encodeURIComponent(name)}/kill`, { body: {} });
+  kill(name: string, options: KillOptions = {}): Promise<{ pid: number | null }> {
+    return this.#request("POST", processPath(name, "kill"), { body: options });
+  }
+
+  async pause(name: string): Promise<void> {
+    await this.#request("POST", processPath(name, "pause"), { body: {} });
+  }
+
+  async resume(name: string): Promise<void> {
+    await this.#request("POST", processPath(name, "resume"), { body: {} });
   }
 
   async #request<T>(
@@ -109,6 +122,10 @@ const JSON_TYPE = { "content-type": "application/json" };
 
 function signalPath(call_id: string, leg: number): string {
   return `/v1/dev/demo/${encodeURIComponent(call_id)}/legs/${leg}/signal`;
+}
+
+function processPath(name: string, order: string): string {
+  return `/v1/dev/processes/${encodeURIComponent(name)}/${order}`;
 }
 
 /** RFC 9457 problems say what they are; anything else is named by its status. */

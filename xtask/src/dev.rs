@@ -5,9 +5,12 @@
 use crate::child::Child;
 use crate::{Trouble, place, tools, web};
 
-/// Sees to tools, builds page and binary, then becomes `tandem dev` with these arguments.
+/// Sees to tools (a fleet keeps its calls in etcd), builds page and binary, then becomes `tandem dev` with these arguments.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
     tools::see_to(tools::BUILD)?;
+    if arguments.contains(&"--fleet") {
+        tools::see_to(&[tools::ETCD])?;
+    }
     web::packages()?;
     web::build()?;
     Child::cargo("build", &[]).run()?;

@@ -9,14 +9,19 @@ import { createInterface } from "node:readline";
 import { need, TANDEM_BIN } from "./paths.ts";
 import { until } from "./until.ts";
 
-/** From start to the line that says ready: two processes and a fresh store, on a busy machine. */
+/** From start to the line that says ready: up to fifteen processes and a fresh store, on a busy machine. */
 const START_TIMEOUT_MS = 30_000;
 /** From SIGTERM to the end; then SIGKILL. */
 const STOP_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 10_000;
 
+type Kind = "relay" | "state-server" | "directory" | "signaling" | "router" | "lb" | "etcd";
+
+/** Of a fleet most have a number. */
+export type ProcessName = Kind | `${Kind}-${number}`;
+
 export interface Process {
-  name: "relay" | "state-server" | "signaling" | "router";
+  name: ProcessName;
   pid: number | null;
   state: "starting" | "ready" | "down" | "paused";
   starts: number;
@@ -25,6 +30,8 @@ export interface Process {
   down_at_ms: number | null;
   /** From the last death to being ready again. */
   outage_ms: number | null;
+  /** Addresses by their names; null until it has served. */
+  serves: Record<string, string> | null;
 }
 
 export interface Ready {
@@ -56,7 +63,7 @@ export class TandemDev {
     this.ready = ready;
   }
 
-  /** Its stderr goes to `<out>/tandem-dev.log`, for whoever reads the report of a failure. */
+  /** Its stderr goes to `<out>/tandem-dev.log`, for whoever reads the report of a failure. With `--fleet`: harness/fleet.ts. */
   static async start(out: string, args: readonly string[] = []): Promise<TandemDev> {
     need(TANDEM_BIN, "build it first (cargo build), or name it in TANDEM_BIN");
     const folder = await mkdtemp(path.join(tmpdir(), "tandem-e2e-"));
@@ -93,22 +100,22 @@ export class TandemDev {
     return items;
   }
 
-  async process(name: Process["name"]): Promise<Process> {
+  async process(name: ProcessName): Promise<Process> {
     const found = (await this.processes()).find((p) => p.name === name);
     if (found === undefined) throw new Error(`tandem dev lists no ${name}`);
     return found;
   }
 
   /** SIGKILL; `all` is all of them at once. Gives the pid that was killed (of the relay, for `all`, as the server says). */
-  kill(name: Process["name"] | "all", options: KillOptions = {}): Promise<{ pid: number | null }> {
+  kill(name: ProcessName | "all", options: KillOptions = {}): Promise<{ pid: number | null }> {
     return this.#request("POST", `/v1/dev/processes/${name}/kill`, options);
   }
 
-  pause(name: Process["name"]): Promise<unknown> {
+  pause(name: ProcessName): Promise<unknown> {
     return this.#request("POST", `/v1/dev/processes/${name}/pause`, {});
   }
 
-  resume(name: Process["name"]): Promise<unknown> {
+  resume(name: ProcessName): Promise<unknown> {
     return this.#request("POST", `/v1/dev/processes/${name}/resume`, {});
   }
 

@@ -79,3 +79,6 @@ export const PREKEY_LOOK_MS = 3_600_000;
 
 /** An offer that could not be examined because the server was away is examined again after this, while it rings. */
 export const EXAMINE_AGAIN_MS = 1_000;
+
+/** How often the fault panel looks at the processes while it is open: an outage is read off in figures, not by eye. */
+export const FAULTS_LOOK_MS = 1_000;

@@ -242,6 +242,16 @@ describe("a tab that was reloaded", () => {
     expect(play(left, sync(LEG)).effects).toEqual([{ t: "end", call_id: "c1" }]);
   });
 
+  it("ends a call that was placed after all when it was told that there is none", () => {
+    const away = play(signedIn(), DIAL, { t: "refused", attempt: 1, failure: refusal(503, "store_away") });
+    expect(away.state.ended?.cause).toBe("server-away");
+    const late = play(away.state, { t: "push", push: push("leg_joined", "c9", { leg: 1, my_leg: 1 }) });
+    expect(late.effects).toEqual([{ t: "end", call_id: "c9" }]);
+    expect(late.state.ended?.cause).toBe("server-away");
+    // What comes of it later changes nothing.
+    expect(play(late.state, { t: "push", push: push("accepted", "c9", {}) }).effects).toEqual([]);
+  });
+
   it("stays at home when the call has ended meanwhile", () => {
     const looking = play(signedIn(), sync(LEG));
     const { state } = play(looking.state, { t: "looked", call_id: "c1", view: view("c1", { phase: "ended" }) });

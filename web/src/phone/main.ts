@@ -1,15 +1,18 @@
-// Table of contents of the phone: joins the machine's shell, the view, the ring tone and the figures, and offers
-// `window.phone`.
+// Table of contents of the phone: joins the machine's shell, the view, the ring tone, the figures and the fault panel, and
+// offers `window.phone`.
 
 import { nowMs } from "../clock.ts";
+import { DevApi } from "../dev-api.ts";
 import { PageProbe, snapshotOf } from "../probe.ts";
 import type { Snapshot } from "../tandem";
+import { FaultsWatch } from "./faults.ts";
 import { QUALITY_INTERVAL_MS } from "./limits.ts";
 import { Phone } from "./phone.ts";
 import { type Quality, quality } from "./quality.ts";
 import { screenOf } from "./state.ts";
 import { pendingOf } from "./told.ts";
 import { RingTone } from "./tone.ts";
+import { faultPanel } from "./view/faults.ts";
 import type { Model } from "./view/screen.ts";
 import { View } from "./view/view.ts";
 
@@ -97,6 +100,24 @@ async function renew(): Promise<void> {
   }
 }
 
+/** In `tandem dev` only: elsewhere there is nobody who would kill processes for a page. */
+async function offerFaults(beside: Element): Promise<void> {
+  const panel = faultPanel({
+    open: () => faults.open(),
+    close: () => faults.close(),
+    order: (name, order, away_ms) => void faults.order(name, order, away_ms),
+  });
+  const faults = new FaultsWatch({
+    api: new DevApi((url, init) => fetch(url, init)),
+    changed: (now) => panel.update(now),
+    later: (work, ms) => {
+      const timer = setTimeout(work, ms);
+      return () => clearTimeout(timer);
+    },
+  });
+  if (await faults.isThere()) beside.after(...panel.nodes);
+}
+
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") phone.looked();
 });
@@ -109,3 +130,4 @@ show();
 const account = query.get("as") ?? sessionStorage.getItem(ACCOUNT);
 if (account !== null && account !== "") phone.happen({ t: "sign_in", account });
 void renew();
+void offerFaults(root);

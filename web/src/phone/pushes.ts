@@ -35,7 +35,7 @@ export function onPush(state: State, push: Push, told: Told, now_ms: number): St
   if (push.type === "call.offer") return offered(state, push, now_ms);
   if (call !== null && call.id === null && call.glare === null) return hold(state, call, push);
   const own_leg = push.type === "call.leg_joined" && push.my_leg !== undefined && push.my_leg === push.leg;
-  if (told === "sync" && own_leg) return unknownLeg(state, push);
+  if (own_leg) return told === "sync" ? unknownLeg(state, push) : lateLeg(state, push);
   return { state, effects: ack(push.id) };
 }
 
@@ -75,6 +75,16 @@ function unknownLeg(state: State, push: Push): Step {
   }
   const looked = look(state, call_id);
   return { state: { ...looked.state, held: [...looked.state.held, push] }, effects: looked.effects };
+}
+
+/**
+ * What this tab had asked for and given up was done after all: a store that was away still had the command. The person was
+ * told that there is no call, so nobody is to ring for it.
+ */
+function lateLeg(state: State, push: Push): Step {
+  const { call_id } = push;
+  if (state.abandoned.length > 0) return { state, effects: ack(push.id) };
+  return { state: leave(state, call_id), effects: [{ t: "end", call_id }, ...ack(push.id)] };
 }
 
 function hold(state: State, call: Call, push: Push): Step {
