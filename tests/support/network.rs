@@ -9,7 +9,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -227,6 +227,7 @@ impl Fleet {
     /// milliseconds, and holds that it is short.
     pub(crate) fn gap(&self, talk: &Talk, what: &str, fault: impl FnOnce(), done: impl Fn() -> bool) -> u64 {
         talk.heard.lock().unwrap().iter_mut().for_each(|heard| heard.longest = 0);
+        talk.paused.store(0, Ordering::Relaxed);
         fault();
         until(what, || done().then_some(()));
         let since = clock::now().mono;
@@ -234,7 +235,8 @@ impl Fleet {
             talk.heard.lock().unwrap().iter().all(|heard| heard.sent > since).then_some(())
         });
         let heard = talk.heard.lock().unwrap().map(|heard| heard.longest);
-        eprintln!("{what}: longest gap {} and {} ms", heard[0], heard[1]);
+        let paused = talk.paused.load(Ordering::Relaxed);
+        eprintln!("{what}: longest gap {} and {} ms (clients stood still for {paused})", heard[0], heard[1]);
         let longest = heard[0].max(heard[1]);
         assert!(longest < 2_000, "{what}: packets go on within 2 s");
         longest
@@ -288,16 +290,20 @@ impl Pair {
         let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new([Heard::default(); 2])));
         let began = clock::now().mono;
         heard.lock().unwrap().iter_mut().for_each(|heard| heard.at = began);
-        let (bucket, stopped, hears) = (self.bucket, Arc::clone(&stop), Arc::clone(&heard));
-        let thread = std::thread::spawn(move || self.run(&stopped, &hears));
-        Talk { bucket, stop, heard, thread: Some(thread) }
+        let paused = Arc::new(AtomicU64::new(0));
+        let (bucket, stopped, hears, pauses) =
+            (self.bucket, Arc::clone(&stop), Arc::clone(&heard), Arc::clone(&paused));
+        let thread = std::thread::spawn(move || self.run(&stopped, &hears, &pauses));
+        Talk { bucket, stop, heard, paused, thread: Some(thread) }
     }
 
-    fn run(&self, stop: &AtomicBool, heard: &Mutex<[Heard; 2]>) {
+    fn run(&self, stop: &AtomicBool, heard: &Mutex<[Heard; 2]>, paused: &AtomicU64) {
         self.clients.iter().for_each(|client| client.socket.set_nonblocking(true).unwrap());
-        let mut sent = Mono::default();
+        let (mut sent, mut turn) = (Mono::default(), clock::now().mono);
         while !stop.load(Ordering::Relaxed) {
             let now = clock::now().mono;
+            paused.fetch_max(now.since(turn).as_millis(), Ordering::Relaxed);
+            turn = now;
             if now.since(sent).as_millis() >= 5 {
                 sent = now;
                 for client in &self.clients {
@@ -365,6 +371,8 @@ pub(crate) struct Talk {
     pub(crate) bucket: BucketId,
     stop: Arc<AtomicBool>,
     heard: Arc<Mutex<[Heard; 2]>>,
+    /// The longest time that this machine gave the clients no turn, in milliseconds.
+    paused: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
