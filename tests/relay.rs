@@ -1,6 +1,9 @@
 //! A whole relay over real sockets and a real store: it is replaced under running calls, and stock clients use it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+#[path = "support/turn.rs"]
+mod turn;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
@@ -11,14 +14,12 @@ use tandem_net::clock;
 use tandem_relay::{Config, Entrance, Relay};
 use tandem_state_client::{Change, Command, Key, Op, Revision, Store};
 use tandem_state_server::StateServer;
-use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId, VirtualAddr};
+use tandem_wire::id::{BucketId, CallId, PopId, RelayId, VirtualAddr};
 use tandem_wire::redact::Secret;
 use tandem_wire::stun::{Class, Message, Method, Writer, attr};
-use tandem_wire::ticket::{LongTermKey, TicketKey, long_term_key};
-use tandem_wire::units::Span;
+use turn::{Client, REALM, Said};
 
 const POP: PopId = PopId(1);
-const REALM: &str = "tndm";
 
 fn secret(byte: u8) -> Secret {
     Secret::new(vec![byte; 32])
@@ -75,103 +76,10 @@ impl Site {
     }
 
     fn client(&self, call: CallId, leg: u16) -> Client {
-        let key = TicketKey::new(0, &secret(2)).unwrap();
-        let expiry = clock::now().wall.after(Span::from_secs(600));
-        let username = key.mint(call, LegId::new(leg).unwrap(), expiry);
-        let password = key.credential(&username).to_string();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(self.address()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let key = long_term_key(username.as_bytes(), REALM.as_bytes(), password.as_bytes());
-        Client { socket, username, password, key, nonce: Vec::new(), requests: 0 }
+        Client::new(socket, call, leg, &secret(2))
     }
-}
-
-/// A TURN client with one socket.
-struct Client {
-    socket: UdpSocket,
-    username: String,
-    password: String,
-    key: LongTermKey,
-    nonce: Vec<u8>,
-    requests: u8,
-}
-
-/// What an answer says.
-#[derive(Debug, PartialEq)]
-enum Said {
-    Yes(Vec<u8>),
-    No(u16),
-}
-
-impl Client {
-    /// Sends one request and gives its answer; asks again with a nonce if it has none.
-    fn ask(&mut self, method: Method, build: impl Fn(Writer<'_>) -> Writer<'_>) -> Said {
-        for attempt in 0_u8.. {
-            self.requests = self.requests.wrapping_add(1);
-            let transaction = [self.requests; 12];
-            let mut request = [0; 512];
-            let mut writer = build(Writer::new(&mut request, Class::Request, method, transaction));
-            if !self.nonce.is_empty() {
-                writer = writer
-                    .attribute(attr::USERNAME, self.username.as_bytes())
-                    .attribute(attr::REALM, REALM.as_bytes())
-                    .attribute(attr::NONCE, &self.nonce)
-                    .integrity(&self.key);
-            }
-            let len = writer.finish().unwrap();
-            self.socket.send(&request[..len]).unwrap();
-            let answer = self.receive();
-            let message = Message::parse(&answer).unwrap();
-            assert_eq!((message.method, message.transaction), (method, transaction));
-            if message.class == Class::Success {
-                assert!(message.verify(&self.key), "answers are signed");
-                return Said::Yes(answer);
-            }
-            let code = error_code(&answer);
-            if matches!(code, 401 | 438) && attempt < 2 {
-                self.nonce = message.attributes.nonce.unwrap().to_vec();
-                continue;
-            }
-            return Said::No(code);
-        }
-        unreachable!("it returns or fails")
-    }
-
-    fn receive(&self) -> Vec<u8> {
-        let mut buffer = [0; 2048];
-        let len = self.socket.recv(&mut buffer).unwrap();
-        buffer[..len].to_vec()
-    }
-
-    fn allocate(&mut self) -> SocketAddr {
-        let said = self.ask(Method::Allocate, |w| w.attribute(attr::REQUESTED_TRANSPORT, &[17, 0, 0, 0]));
-        let Said::Yes(answer) = said else { panic!("{said:?}") };
-        // XOR-RELAYED-ADDRESS is the first attribute; undo the XOR of an IPv4 one.
-        assert_eq!(answer[20..24], [0x00, 0x16, 0x00, 0x08]);
-        let port = u16::from_be_bytes([answer[26] ^ 0x21, answer[27] ^ 0x12]);
-        let ip = [answer[28] ^ 0x21, answer[29] ^ 0x12, answer[30] ^ 0xa4, answer[31] ^ 0x42];
-        SocketAddr::from((ip, port))
-    }
-
-    fn bind(&mut self, channel: u16, peer: SocketAddr) -> Said {
-        self.ask(Method::ChannelBind, |w| {
-            w.attribute(attr::CHANNEL_NUMBER, &[channel.to_be_bytes(), [0, 0]].concat())
-                .address(attr::XOR_PEER_ADDRESS, peer)
-        })
-    }
-
-    fn send(&self, channel: u16, payload: &[u8]) {
-        let mut packet = channel.to_be_bytes().to_vec();
-        packet.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-        packet.extend_from_slice(payload);
-        self.socket.send(&packet).unwrap();
-    }
-}
-
-fn error_code(answer: &[u8]) -> u16 {
-    assert_eq!(answer[20..22], [0x00, 0x09], "ERROR-CODE comes first");
-    u16::from(answer[26]) * 100 + u16::from(answer[27])
 }
 
 #[tokio::test(flavor = "multi_thread")]

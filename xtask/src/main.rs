@@ -10,11 +10,13 @@ mod child;
 mod dev;
 mod fuzz;
 mod interop;
+mod namespaces;
 mod place;
 mod stamp;
 mod step;
 mod tidy;
 mod tools;
+mod topology;
 mod web;
 
 use std::process::ExitCode;
@@ -43,7 +45,9 @@ Usage: cargo xtask <command>
   bench relay [args…]             measure the relay against a bare forwarder and coturn
   bench signaling [args…]         measure how soon calls ring, set-ups a second, idle connections
   bench load [args…]              200 calls with faults at will, and what each process takes (args go to tandem-loadtest)
-  interop                         calls between different browsers; the API under schemathesis";
+  interop                         calls between different browsers; the API under schemathesis
+  topology up|down|status         clients, load balancer, relays and state in network namespaces, until the input ends; remove
+                                  what crashed runs left; list them";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["interop"] => interop::run(),
+        ["topology", rest @ ..] => topology::run(rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -57,6 +57,9 @@ pub(crate) const COTURN: Tool =
 /// Makes the network namespaces in which a phone loses an address.
 pub(crate) const IP: Tool =
     Tool { program: "ip", packages: &["iproute2"], purpose: "tests in network namespaces", version_min: None };
+/// Drops packets in them. Where it is in Debian; the path of who is not root does not lead there.
+pub(crate) const NFT: Tool =
+    Tool { program: "/usr/sbin/nft", packages: &["nftables"], purpose: "faults of a network", version_min: None };
 /// Runs schemathesis.
 pub(crate) const PYTHON: Tool = Tool {
     program: "python3",
@@ -71,7 +74,7 @@ pub(crate) const FIREFOX: Tool =
 /// What the product and its page are built with.
 pub(crate) const BUILD: &[Tool] = &[PROTOC, PROTOS, NODE, NPM];
 /// What `cargo xtask test` needs.
-pub(crate) const TEST: &[Tool] = &[PROTOC, PROTOS, NODE, NPM, CHROMIUM, COTURN, IP, ETCD, ETCDCTL];
+pub(crate) const TEST: &[Tool] = &[PROTOC, PROTOS, NODE, NPM, CHROMIUM, COTURN, IP, NFT, ETCD, ETCDCTL];
 
 /// Sees to it that all of `tools` are there.
 ///

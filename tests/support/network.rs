@@ -1,0 +1,392 @@
+//! A fleet whose processes are each in a network namespace of their own, and calls through it that are timed.
+//!
+//! Decides nothing about faults: offers what cuts and mends a part's network, and what the processes say of themselves.
+#![allow(dead_code, reason = "each test file uses its part of this")]
+#![allow(clippy::print_stderr, reason = "says why a test did not run, and what was measured")]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
+use tandem_core::topology::{Call, CallCommand, CallKind};
+use tandem_net::clock;
+use tandem_state_client::{Change, Command, Key, Op, RemoteStore, Revision, Store as _};
+use tandem_wire::id::{BucketId, CallId, PopId};
+use tandem_wire::redact::Secret;
+use tandem_wire::units::Mono;
+
+use crate::namespaces::{CORE, PARTS, PUBLIC, Topology, fed};
+use crate::support::{Running, SECRETS, get, lb_toml, relay_toml, state_toml, tandem, until};
+use crate::turn::{Client, Said};
+
+const POP: PopId = PopId(1);
+/// Everybody's admin port: each has a loopback of its own.
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9_000);
+const STATE_PORT: u16 = 7_000;
+/// Where relays take packets.
+pub(crate) const TUNNEL_PORT: u16 = 7_100;
+/// Where clients send to.
+pub(crate) const TURN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(PUBLIC), 3_478);
+/// The channel of either side of a call.
+const CHANNEL: u16 = 0x4001;
+
+pub(crate) fn address(part: &str) -> Ipv4Addr {
+    PARTS.iter().find(|(known, _)| *known == part).expect("a part").1
+}
+
+pub(crate) fn relay(id: u64) -> String {
+    format!("relay-{id}")
+}
+
+/// All processes, and the network that they are in.
+pub(crate) struct Fleet {
+    // The order in which they end.
+    relays: BTreeMap<u64, Running>,
+    _lb: Running,
+    _state: Running,
+    folder: tempfile::TempDir,
+    topology: Topology,
+}
+
+/// What the processes logged last is what one wants to know of a test that failed.
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(80)..].join("\n"));
+        }
+    }
+}
+
+/// Why there can be no such network here.
+fn lacking() -> Option<&'static str> {
+    let has =
+        |program: &str| ["/usr/sbin", "/sbin", "/usr/bin"].iter().any(|at| PathBuf::from(at).join(program).exists());
+    match () {
+        () if !rustix::process::geteuid().is_root() => Some("only root may make network namespaces"),
+        () if !has("ip") || !has("nft") => Some("network namespaces need ip and nft (Debian: iproute2, nftables)"),
+        () => None,
+    }
+}
+
+/// The network alone; `None`: this machine has none.
+pub(crate) fn built() -> Option<Topology> {
+    if let Some(why) = lacking() {
+        eprintln!("not run: {why}");
+        return None;
+    }
+    Some(Topology::build().unwrap())
+}
+
+impl Fleet {
+    /// A state server, a load balancer and four relays, all of which serve. `None`: this machine has no namespaces.
+    pub(crate) fn start() -> Option<Self> {
+        let topology = built()?;
+        let folder = tempfile::tempdir().unwrap();
+        let store = SocketAddr::from((address("state"), STATE_PORT));
+        let state = state_toml(store, &folder.path().join("state.redb")) + "allow_plaintext = true\n";
+        let start = |role: &str, part: &str, text: &str| {
+            let config = folder.path().join(format!("{part}.toml"));
+            std::fs::write(&config, text).unwrap();
+            role_in(&topology, &folder.path().join("log"), role, part, &config)
+        };
+        let mut state = start("state-server", "state", &state);
+        state.ready();
+        let relays = (1..=4).map(|id| {
+            let listen = SocketAddr::from((address(&relay(id)), TUNNEL_PORT));
+            let text = relay_toml(listen, ADMIN, store).replacen("listen", "tunnel", 1);
+            (id, start("relay", &relay(id), &text.replace("relay_id = 1", &format!("relay_id = {id}"))))
+        });
+        let relays = relays.collect();
+        let mut lb = start("lb", "lb", &lb_toml(TURN, ADMIN, store));
+        lb.ready();
+        let fleet = Self { relays, _lb: lb, _state: state, folder, topology };
+        until("all relays serve", || [1, 2, 3, 4].iter().all(|id| fleet.serves(*id)).then_some(()));
+        Some(fleet)
+    }
+
+    /// Kills a relay and starts it again, and waits until all serve by a table that knows the new run.
+    pub(crate) fn restart(&mut self, id: u64) {
+        let before = self.seen(id)["incarnation"].clone();
+        self.relays.remove(&id).expect("it runs").killed();
+        let (part, log) = (relay(id), self.folder.path().join("log"));
+        let config = self.folder.path().join(format!("{part}.toml"));
+        self.relays.insert(id, role_in(&self.topology, &log, "relay", &part, &config));
+        let again = || self.seen(id)["incarnation"] != before && [1, 2, 3, 4].iter().all(|id| self.serves(*id));
+        until("all relays serve again", || again().then_some(()));
+    }
+
+    /// Runs `act` in a part's network.
+    pub(crate) fn within<T: Send>(&self, part: &str, act: impl FnOnce() -> T + Send) -> T {
+        within(&self.topology.namespace(part), act)
+    }
+
+    /// Pulls a part's cable, or plugs it in again.
+    pub(crate) fn plug(&self, part: &str, up: bool) {
+        let state = if up { "up" } else { "down" };
+        fed("ip", &["-n", &self.topology.namespace(CORE), "link", "set", "dev", part, state], "").unwrap();
+    }
+
+    /// Has a part drop what comes in and is `matched`, without a word to who sent it; empty: nothing any more.
+    pub(crate) fn drops(&self, part: &str, matched: &[String]) {
+        let rules: String = matched.iter().map(|what| format!("{what} drop;")).collect();
+        let text = format!(
+            "flush ruleset\ntable ip fault {{\n chain in {{\n type filter hook input priority 0;\n {rules}\n }}\n}}\n"
+        );
+        let namespace = self.topology.namespace(part);
+        fed("ip", &["netns", "exec", &namespace, "nft", "-f", "-"], &text).unwrap();
+    }
+
+    /// What the load balancer says of a bucket.
+    pub(crate) fn place(&self, bucket: BucketId) -> Value {
+        self.within("lb", || get(ADMIN, &format!("/where?bucket={:04x}", bucket.0)).json())
+    }
+
+    /// What the load balancer says of a relay; null: its table does not name it.
+    pub(crate) fn seen(&self, id: u64) -> Value {
+        let place = self.place(BucketId(0));
+        let relays = place["relays"].as_array().expect("an array");
+        relays.iter().find(|one| one["relay"] == id).cloned().unwrap_or_default()
+    }
+
+    /// Whether a relay has its share and is heard.
+    pub(crate) fn serves(&self, id: u64) -> bool {
+        let seen = self.seen(id);
+        seen["standing"] == "serving" && seen["state"] == "up"
+    }
+
+    pub(crate) fn is_down(&self, id: u64) -> bool {
+        self.seen(id)["state"].as_str().is_some_and(|state| state.starts_with("down"))
+    }
+
+    /// A metric of a part's process, by its whole name with labels.
+    pub(crate) fn metric(&self, part: &str, name: &str) -> u64 {
+        let text = self.within(part, || get(ADMIN, "/metrics").body);
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    }
+
+    /// What the kernel of a part counts of IP: `FragCreates`, `ReasmReqds` and so on.
+    pub(crate) fn ip_counter(&self, part: &str, name: &str) -> u64 {
+        let text = self.within(part, || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
+        let mut rows = text.lines().filter_map(|line| line.strip_prefix("Ip: ")).map(|line| line.split(' '));
+        let (mut names, mut values) = (rows.next().unwrap(), rows.next().unwrap());
+        let at = names.position(|known| known == name).expect("a counter");
+        values.nth(at).unwrap().parse().unwrap()
+    }
+
+    /// A call of two clients that have channels to each other, wherever it may be.
+    pub(crate) fn pair(&self) -> Pair {
+        let bucket = BucketId(getrandom::u32().unwrap() as u16);
+        let id = CallId::new(POP, bucket, u128::from(getrandom::u64().unwrap()));
+        let record = Call::apply(None, CallCommand::Create { id, kind: CallKind::OneToOne, legs: 2 }, clock::now());
+        let change = Change::Put(record.unwrap().to_json().unwrap());
+        let op = Op { key: Key::Call(id), based_on: Revision::ZERO, change };
+        let store = format!("http://{}:{STATE_PORT}", address("state"));
+        self.within("state", || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let store = RemoteStore::new(&store, &Secret::new(SECRETS[0].as_bytes().to_vec())).unwrap();
+                store.commit(Command { ops: vec![op] }).await.unwrap();
+            });
+        });
+        let mut clients = [1, 2].map(|leg| {
+            let socket = self.within("clients", || {
+                let socket = UdpSocket::bind((address("clients"), 0)).unwrap();
+                socket.connect(TURN).unwrap();
+                socket
+            });
+            Client::new(socket, id, leg, &Secret::new(SECRETS[2].as_bytes().to_vec()))
+        });
+        let [alice, bob] = &mut clients;
+        let (at_alice, at_bob) = (alice.allocate(), bob.allocate());
+        assert!(matches!((alice.bind(CHANNEL, at_bob), bob.bind(CHANNEL, at_alice)), (Said::Yes(_), Said::Yes(_))));
+        Pair { bucket, clients }
+    }
+
+    /// A call that a relay has now.
+    pub(crate) fn pair_on(&self, id: u64) -> Pair {
+        until("a call on that relay", || Some(self.pair()).filter(|pair| self.relay_of(pair.bucket) == id))
+    }
+
+    /// The relay that has a bucket now.
+    pub(crate) fn relay_of(&self, bucket: BucketId) -> u64 {
+        self.place(bucket)["now"].as_u64().expect("a relay has it")
+    }
+
+    /// Does what disturbs a call, waits until it is `done` and packets go both ways after that; gives the longest gap in
+    /// milliseconds, and holds that it is short.
+    pub(crate) fn gap(&self, talk: &Talk, what: &str, fault: impl FnOnce(), done: impl Fn() -> bool) -> u64 {
+        talk.heard.lock().unwrap().iter_mut().for_each(|heard| heard.longest = 0);
+        talk.paused.store(0, Ordering::Relaxed);
+        fault();
+        until(what, || done().then_some(()));
+        let since = clock::now().mono;
+        until("packets go both ways", || {
+            talk.heard.lock().unwrap().iter().all(|heard| heard.sent > since).then_some(())
+        });
+        let heard = talk.heard.lock().unwrap().map(|heard| heard.longest);
+        let paused = talk.paused.load(Ordering::Relaxed);
+        eprintln!("{what}: longest gap {} and {} ms (clients stood still for {paused})", heard[0], heard[1]);
+        let longest = heard[0].max(heard[1]);
+        assert!(longest < 2_000, "{what}: packets go on within 2 s");
+        longest
+    }
+}
+
+fn role_in(topology: &Topology, log: &std::path::Path, role: &str, part: &str, config: &std::path::Path) -> Running {
+    let command = tandem(&[role, "--config", config.to_str().unwrap()]);
+    // A child is where the thread was that started it.
+    within(&topology.namespace(part), || Running::start(command, Some(log)))
+}
+
+fn within<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            let file = File::open(format!("/run/netns/{namespace}")).unwrap();
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            act()
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The two clients of a call.
+pub(crate) struct Pair {
+    pub(crate) bucket: BucketId,
+    pub(crate) clients: [Client; 2],
+}
+
+impl Pair {
+    /// Whether a packet of this length arrives as it was, each way.
+    pub(crate) fn carries(&self, len: usize) -> bool {
+        [(0, 1), (1, 0)].iter().all(|(from, to)| {
+            let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            self.clients[*from].send(CHANNEL, &payload);
+            self.hears(*to).is_some_and(|heard| heard == payload)
+        })
+    }
+
+    /// The payload that comes next.
+    pub(crate) fn hears(&self, side: usize) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2_048];
+        let len = self.clients[side].socket.recv(&mut buffer).ok()?;
+        let data = buffer[..len].strip_prefix(&CHANNEL.to_be_bytes())?;
+        let (len, data) = data.split_first_chunk()?;
+        data.get(..usize::from(u16::from_be_bytes(*len))).map(<[u8]>::to_vec)
+    }
+
+    /// From now on both send all the time.
+    pub(crate) fn talk(self) -> Talk {
+        let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new([Heard::default(); 2])));
+        let began = clock::now().mono;
+        heard.lock().unwrap().iter_mut().for_each(|heard| heard.at = began);
+        let paused = Arc::new(AtomicU64::new(0));
+        let (bucket, stopped, hears, pauses) =
+            (self.bucket, Arc::clone(&stop), Arc::clone(&heard), Arc::clone(&paused));
+        let thread = std::thread::spawn(move || self.run(&stopped, &hears, &pauses));
+        Talk { bucket, stop, heard, paused, thread: Some(thread) }
+    }
+
+    fn run(&self, stop: &AtomicBool, heard: &Mutex<[Heard; 2]>, paused: &AtomicU64) {
+        self.clients.iter().for_each(|client| client.socket.set_nonblocking(true).unwrap());
+        let (mut sent, mut turn) = (Mono::default(), clock::now().mono);
+        while !stop.load(Ordering::Relaxed) {
+            let now = clock::now().mono;
+            paused.fetch_max(now.since(turn).as_millis(), Ordering::Relaxed);
+            turn = now;
+            if now.since(sent).as_millis() >= 5 {
+                sent = now;
+                for client in &self.clients {
+                    let _ =
+                        client.socket.send(&channel_data(&[&self.tag(), &now.as_nanos().to_be_bytes()[..]].concat()));
+                }
+            }
+            for side in [0, 1] {
+                while let Some(payload) = self.hears(side) {
+                    let sent = payload.strip_prefix(&self.tag()).and_then(|rest| <[u8; 8]>::try_from(rest).ok());
+                    heard.lock().unwrap()[side].take(clock::now().mono, sent);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// What no other call says.
+    fn tag(&self) -> [u8; 8] {
+        let name = self.clients[0].username.as_bytes();
+        tag_of(name)
+    }
+}
+
+fn tag_of(name: &[u8]) -> [u8; 8] {
+    use std::hash::{DefaultHasher, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish().to_be_bytes()
+}
+
+/// A packet for the other side.
+pub(crate) fn channel_data(payload: &[u8]) -> Vec<u8> {
+    [&CHANNEL.to_be_bytes()[..], &(payload.len() as u16).to_be_bytes(), payload].concat()
+}
+
+/// What one side of a call has heard.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Heard {
+    /// When the latest packet came.
+    at: Mono,
+    /// When the latest of those that came was sent.
+    sent: Mono,
+    /// The longest time without one, in milliseconds.
+    longest: u64,
+    /// Packets that nobody in this call has sent.
+    pub(crate) strange: u32,
+}
+
+impl Heard {
+    fn take(&mut self, now: Mono, sent: Option<[u8; 8]>) {
+        match sent {
+            None => self.strange += 1,
+            Some(sent) => {
+                self.longest = self.longest.max(now.since(self.at).as_millis());
+                self.at = now;
+                self.sent = self.sent.max(Mono::from_nanos(u64::from_be_bytes(sent)));
+            }
+        }
+    }
+}
+
+/// A call in which both sides send 200 packets a second.
+pub(crate) struct Talk {
+    pub(crate) bucket: BucketId,
+    stop: Arc<AtomicBool>,
+    heard: Arc<Mutex<[Heard; 2]>>,
+    /// The longest time that this machine gave the clients no turn, in milliseconds.
+    paused: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Talk {
+    pub(crate) fn strange(&self) -> u32 {
+        self.heard.lock().unwrap().iter().map(|heard| heard.strange).sum()
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
