@@ -104,6 +104,10 @@ pub const SUSPECT_AFTER: Span = Span::from_millis(30);
 /// Silence after which a relay is taken for down. Its packet thread stood still for 79 ms at the most where 16 processes
 /// shared a processor.
 pub const DOWN_AFTER: Span = Span::from_millis(100);
+/// A relay that is down, and has echoed without a gap for so long, is told that it is: a cable that was pulled and put back.
+pub const WELL_AFTER: Span = Span::from_secs(1);
+/// The same of one that lost too much: three times what it took to see that.
+pub const WELL_AFTER_LOSS: Span = Span::from_secs(10);
 /// How long a probe may take after a refusal: refusals can be forged, and an echo on the same link takes a fifth of this.
 pub const REFUSAL_CONFIRMED: Span = Span::from_millis(2);
 /// Echoes in a row after which a relay is up.

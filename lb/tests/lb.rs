@@ -264,12 +264,12 @@ async fn a_packet_goes_to_the_relay_of_its_bucket_and_what_that_answers_to_its_c
     pop.relay(2).answer(&head, line, b"not proven");
     assert_eq!(received(&client), b"not proven");
     client.send(MEDIA).unwrap();
+    pop.counts("tandem_lb_dropped_packets_total{cause=\"unknown_source\"}", 2).await;
     pop.relay(2).answer(&Head { proven: true, ..head }, line, b"proven");
     assert_eq!(received(&client), b"proven");
     client.send(&[MEDIA, MEDIA].concat()).unwrap();
     let (head, bytes, _) = pop.relay(2).next();
     assert_eq!((bytes, head.bucket), ([MEDIA, MEDIA].concat(), BucketId(bucket)));
-    pop.counts("tandem_lb_dropped_packets_total{cause=\"unknown_source\"}", 2).await;
     assert_eq!((pop.metric("tandem_lb_flows"), pop.metric("tandem_lb_packet_panics_total")), (1, 0));
     let location = pop.locate(bucket).await;
     assert_eq!((location.primary, location.now, location.acting), (Some(RelayId(2)), Some(RelayId(2)), false));

@@ -156,7 +156,8 @@ impl Relay {
                         task.run().await;
                     }
                 });
-                let fleet = Fleet { tunnel: Tunnel::new(cookie), given, fenced: fenced_sender, since: None };
+                let fleet =
+                    Fleet { tunnel: Tunnel::new(cookie), given, fenced: fenced_sender, since: None, asked: None };
                 (Engine::of_fleet(config.relay, gate, seed), Some(fleet), Some((state, leave_sender)))
             }
         };

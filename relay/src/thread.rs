@@ -59,6 +59,8 @@ pub(crate) struct Fleet {
     pub(crate) fenced: mpsc::Sender<()>,
     /// Since when the engine is fenced.
     pub(crate) since: Option<Mono>,
+    /// The epoch in which a new table was asked for because a load balancer takes us for down.
+    pub(crate) asked: Option<u32>,
 }
 
 /// Counted by the thread itself.
@@ -137,12 +139,18 @@ impl PacketThread {
             // One that waits there is as good.
             let _ = fleet.fenced.try_send(());
         }
+        if fleet.tunnel.down && fleet.asked != Some(fleet.tunnel.epoch) {
+            // We are well, and were not heard for a while: by a new table we are again. Once for each.
+            fleet.asked = Some(fleet.tunnel.epoch);
+            let _ = fleet.fenced.try_send(());
+        }
         if !fleet.given.has_changed().unwrap_or(false) {
             return;
         }
         let Some(Given { share, read }) = fleet.given.borrow_and_update().clone() else { return };
         (fleet.tunnel.epoch, fleet.tunnel.incarnation) = (share.epoch, share.incarnation.0);
         fleet.tunnel.draining = share.draining;
+        fleet.tunnel.down = false;
         if fleet.since.is_none_or(|since| read > since) {
             fleet.since = None;
             self.engine.fence(false);

@@ -49,12 +49,22 @@ pub(crate) struct Tunnel {
     pub(crate) epoch: u32,
     pub(crate) incarnation: u64,
     pub(crate) draining: bool,
+    /// A load balancer says that by this table it takes us for down.
+    pub(crate) down: bool,
     pub(crate) counters: Counters,
 }
 
 impl Tunnel {
     pub(crate) fn new(cookie: Cookie) -> Self {
-        Self { cookie, balancer: None, epoch: 0, incarnation: 0, draining: false, counters: Counters::default() }
+        Self {
+            cookie,
+            balancer: None,
+            epoch: 0,
+            incarnation: 0,
+            draining: false,
+            down: false,
+            counters: Counters::default(),
+        }
     }
 
     /// Decides about one datagram of the fleet, with the engine's help.
@@ -118,12 +128,13 @@ impl Tunnel {
     fn echo(&mut self, engine: &Engine, head: &Head, from: ClientAddr, slot: &mut Slot<'_>) -> Option<Inward> {
         let probe = Probe::read(slot.datagram())?;
         self.counters.probes += 1;
+        self.down |= head.down && head.epoch == self.epoch;
         let load = engine.switch().allocations().saturating_mul(1_000) / ALLOCATIONS_PER_RELAY;
         let load = u16::try_from(load).unwrap_or(u16::MAX);
         let echo = Probe { incarnation: self.incarnation, load, ..probe };
         slot.buffer.get_mut(slot.start..slot.start + PROBE_LEN)?.copy_from_slice(&echo.to_bytes());
         slot.len = PROBE_LEN;
-        put(slot, &Head { back: true, leaving: self.draining, epoch: self.epoch, ..*head });
+        put(slot, &Head { back: true, down: false, leaving: self.draining, epoch: self.epoch, ..*head });
         Some(Inward(from.socket_addr()))
     }
 

@@ -38,7 +38,9 @@ const PROBE: u8 = 8;
 const LEAVING: u8 = 16;
 /// The client has proved to be a leg of this bucket.
 const PROVEN: u8 = 32;
-const KNOWN: u8 = RETURN | ACTING | TCP | PROBE | LEAVING | PROVEN;
+/// In a probe: the relay is taken for down, though it answers well.
+const DOWN: u8 = 64;
+const KNOWN: u8 = RETURN | ACTING | TCP | PROBE | LEAVING | PROVEN | DOWN;
 
 /// What a relay is known by to the load balancers of its PoP: random, drawn when it starts. It prints as `cookie[…]`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,9 @@ pub struct Head {
     pub leaving: bool,
     /// On the way back: this client has proved to be a leg of a call in this bucket.
     pub proven: bool,
+    /// In a probe: the load balancer takes the relay for down, and has had good echoes of it for a while: only a new table
+    /// brings it back.
+    pub down: bool,
     /// Which of the load balancer's addresses the client spoke to, by its number there.
     pub listener: u8,
     /// How often the packet was passed on between relays.
@@ -125,6 +130,7 @@ impl Head {
             probe: false,
             leaving: false,
             proven: false,
+            down: false,
             listener: 0,
             hops: 0,
             epoch,
@@ -144,6 +150,7 @@ impl Head {
             (self.probe, PROBE),
             (self.leaving, LEAVING),
             (self.proven, PROVEN),
+            (self.down, DOWN),
         ];
         let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
         let [b0, b1] = self.bucket.0.to_be_bytes();
@@ -181,6 +188,7 @@ impl Head {
             probe: has(PROBE),
             leaving: has(LEAVING),
             proven: has(PROVEN),
+            down: has(DOWN),
             listener,
             hops,
             epoch: u32::from_be_bytes([e0, e1, e2, e3]),
@@ -246,8 +254,17 @@ mod tests {
             &[1, 2, 3, 4, 5, 6, 7, 8],
         ];
         assert_eq!(head().to_bytes()[..], golden.concat());
-        let back = Head { back: true, acting: true, tcp: true, probe: true, leaving: true, proven: true, ..head() };
-        assert_eq!(back.to_bytes()[1], 0b11_1111);
+        let back = Head {
+            back: true,
+            acting: true,
+            tcp: true,
+            probe: true,
+            leaving: true,
+            proven: true,
+            down: true,
+            ..head()
+        };
+        assert_eq!(back.to_bytes()[1], 0b111_1111);
         let packet = [&head().to_bytes()[..], b"packet"].concat();
         assert_eq!(Head::read(&packet), Ok((head(), &b"packet"[..])));
     }
@@ -269,11 +286,9 @@ mod tests {
         let mut other = bytes;
         other[0] = 0;
         assert_eq!(Head::read(&other), Err(TunnelError::NoHead));
-        for flag in [64, 128] {
-            let mut other = bytes;
-            other[1] |= flag;
-            assert_eq!(Head::read(&other), Err(TunnelError::UnknownFlag));
-        }
+        let mut other = bytes;
+        other[1] |= 128;
+        assert_eq!(Head::read(&other), Err(TunnelError::UnknownFlag));
     }
 
     #[test]

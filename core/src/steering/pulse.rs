@@ -61,7 +61,7 @@ impl Fleet {
         if self.at_line(line).is_some_and(|relay| relay.health.refused(now)) {
             let confirmed = now.after(limits::REFUSAL_CONFIRMED);
             self.due = Some(self.due.map_or(confirmed, |due| due.min(confirmed)));
-            self.probe(line);
+            self.probe(now, line);
         }
     }
 
@@ -144,7 +144,7 @@ impl Fleet {
     /// One probe to everybody, and a judgement on what became of the last ones.
     fn round(&mut self, now: Mono) {
         for line in self.lines_of(|_| true) {
-            self.probe(line);
+            self.probe(now, line);
         }
         let lossy: Vec<Line> = self
             .relays
@@ -162,12 +162,12 @@ impl Fleet {
         self.thaw(now);
     }
 
-    fn probe(&mut self, line: Line) {
+    fn probe(&mut self, now: Mono, line: Line) {
         let epoch = self.epoch;
         let Some(relay) = self.at_line(line) else { return };
-        let (number, cookie) = (relay.health.probe(), relay.cookie);
+        let (number, cookie, down) = (relay.health.probe(), relay.cookie, relay.health.is_down_and_well(now));
         let nobody = ClientAddr::new(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
-        let head = Head { probe: true, ..Head::to_relay(nobody, BucketId(0), epoch, cookie) };
+        let head = Head { probe: true, down, ..Head::to_relay(nobody, BucketId(0), epoch, cookie) };
         let probe = Probe { stamp: self.stamp_of(line, number), ..Probe::default() };
         let mut bytes = [0; PROBE_DATAGRAM_LEN];
         for (to, from) in bytes.iter_mut().zip(head.to_bytes().into_iter().chain(probe.to_bytes())) {

@@ -97,6 +97,11 @@ impl Health {
         matches!(self.inner, Inner::Down(_))
     }
 
+    /// Whether it is down, and well enough to be told so.
+    pub(super) fn is_down_and_well(&self, now: Mono) -> bool {
+        matches!(self.inner, Inner::Down(down) if down.is_well(now))
+    }
+
     /// An echo of a probe that had none before.
     pub(super) fn echoed(&mut self, now: Mono, number: u32, load: u16, draining: bool) {
         let silence = now.since(self.heard);
