@@ -208,6 +208,8 @@ fn a_killed_relay_is_replaced_by_another_process_on_the_same_port() {
         let (down, ready) = (relay["down_at_ms"].as_u64().unwrap(), relay["ready_at_ms"].as_u64().unwrap());
         assert_eq!(relay["outage_ms"].as_u64().unwrap(), ready - down);
         assert!(!runs(pid));
+        let admin = relay["serves"]["admin"].as_str().unwrap().parse().unwrap();
+        assert_eq!(get(admin, "/healthz").status, 200, "it serves where it says");
         assert_eq!(allocate(dev.turn(), "127.0.0.1:0", &server), Some(true));
     }
     // Killed by somebody else, it comes back too.
