@@ -270,6 +270,7 @@ async fn a_packet_goes_to_the_relay_of_its_bucket_and_what_that_answers_to_its_c
     client.send(&[MEDIA, MEDIA].concat()).unwrap();
     let (head, bytes, _) = pop.relay(2).next();
     assert_eq!((bytes, head.bucket), ([MEDIA, MEDIA].concat(), BucketId(bucket)));
+    pop.counts("tandem_lb_flows", 1).await;
     assert_eq!((pop.metric("tandem_lb_flows"), pop.metric("tandem_lb_packet_panics_total")), (1, 0));
     let location = pop.locate(bucket).await;
     assert_eq!((location.primary, location.now, location.acting), (Some(RelayId(2)), Some(RelayId(2)), false));

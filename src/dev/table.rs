@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(
             text,
             json!({"name":"relay","pid":7,"state":"ready","starts":1,"started_at_ms":95,"ready_at_ms":100,
-                   "down_at_ms":null,"outage_ms":null})
+                   "down_at_ms":null,"outage_ms":null,"serves":{}})
         );
         assert_eq!(serde_json::to_value(Name::only(Kind::StateServer)).unwrap(), json!("state-server"));
         assert_eq!(Name::one_of(Kind::Relay, 3).to_string(), "relay-3");

@@ -163,10 +163,10 @@ mod tests {
         let set = Arc::new(CounterSet::new(&relay::PACKET_THREAD));
         metrics.attach(Arc::clone(&set) as Arc<dyn Source>);
         let mut totals = [0; 47];
-        totals[39] = 7;
+        totals[44] = 7;
         set.publish(&totals);
         assert!(metrics.render().contains("tandem_relay_calls 7\n"));
-        totals[39] = 3;
+        totals[44] = 3;
         set.publish(&totals);
         let text = metrics.render();
         assert!(text.contains("tandem_relay_calls 3\n") && text.contains("tandem_relay_restoring 0\n"), "{text}");
