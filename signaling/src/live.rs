@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use tandem_core::topology::{Blob, BlobKind, Call, Phase, Removal};
+use tandem_core::topology::{BlobHead, BlobKind, Call, Phase, Removal};
 use tandem_state_client::{Entry, Key, Listing, Revision};
 use tandem_wire::id::CallId;
 use tandem_wire::party::{AccountId, DeviceKey, Party};
@@ -73,12 +73,16 @@ impl Live {
         let unreadable = |error| tracing::warn!(%error, "a record cannot be read");
         match entry.key {
             Key::Call(id) => {
+                // What this node wrote itself it knows already.
+                if let Some(call) = self.known(id, entry.revision) {
+                    return Some(Change::Call(call));
+                }
                 let call = Call::from_json(&entry.value).map_err(unreadable).ok()?;
                 self.note(id, entry.revision, &call);
                 Some(Change::Call(call))
             }
             Key::Blob(..) => {
-                let blob = Blob::from_json(&entry.value).map_err(unreadable).ok()?;
+                let blob = BlobHead::from_json(&entry.value).map_err(unreadable).ok()?;
                 if blob.kind == BlobKind::Missed {
                     let due = blob.at.after(tandem_core::limits::MISSED_LIFE);
                     self.with(|seen| seen.aging.insert(entry.key, (due, entry.revision)));
@@ -98,10 +102,15 @@ impl Live {
         }
     }
 
+    /// The call, if it is seen as it is at this revision.
+    fn known(&self, id: CallId, revision: Revision) -> Option<Call> {
+        self.with(|seen| seen.calls.get(&id).filter(|(known, _)| *known == revision).map(|(_, call)| call.clone()))
+    }
+
     /// Takes in a call as it is at a revision: this node wrote it, or was told of it.
     pub(crate) fn note(&self, id: CallId, revision: Revision, call: &Call) {
         self.with(|seen| {
-            if seen.calls.get(&id).is_some_and(|(known, _)| *known > revision) {
+            if seen.calls.get(&id).is_some_and(|(known, _)| *known >= revision) {
                 return;
             }
             seen.forget(id);
@@ -247,9 +256,14 @@ impl Seen {
 }
 
 fn add(counts: &mut HashMap<AccountId, usize>, account: &AccountId, by: isize) {
-    let count = counts.entry(account.clone()).or_default();
-    *count = count.saturating_add_signed(by);
-    if *count == 0 {
-        counts.remove(account);
+    match counts.get_mut(account) {
+        Some(count) => {
+            *count = count.saturating_add_signed(by);
+            if *count == 0 {
+                counts.remove(account);
+            }
+        }
+        None if by > 0 => _ = counts.insert(account.clone(), by.unsigned_abs()),
+        None => {}
     }
 }

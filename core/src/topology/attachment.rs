@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tandem_wire::id::{AllocationId, LegId, RelayId, VirtualAddr};
 use tandem_wire::redact::ClientAddr;
 
-use super::{Call, RECORD_VERSION, RecordError, Refusal, Unknown, check_version};
+use super::{Call, RECORD_VERSION, RecordError, Refusal, Unknown, read};
 use crate::limits;
 
 /// A TURN channel number. 0x4000..=0x7FFF: RFC 8656 gives out 0x4000..=0x4FFF, RFC 5766 clients use them all.
@@ -225,8 +225,7 @@ impl Attachment {
     /// # Errors
     /// [`RecordError::Newer`] for a version that this process does not know, [`RecordError::Malformed`] for the rest.
     pub fn from_json(bytes: &[u8]) -> Result<Self, RecordError> {
-        check_version(bytes)?;
-        Ok(serde_json::from_slice(bytes)?)
+        read(bytes, |record: &Self| record.v)
     }
 
     /// Writes the record down.

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use tandem_wire::party::Party;
 use tandem_wire::units::Wall;
 
-use super::{Media, RECORD_VERSION, RecordError, Unknown, check_version};
+use super::{Media, RECORD_VERSION, RecordError, Unknown, read};
+
+/// About as much stands in a blob's record beside what is sealed.
+const HEAD_BYTES: usize = 320;
 
 /// What a blob is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,8 +71,7 @@ impl Blob {
     /// # Errors
     /// [`RecordError::Newer`] for a version that this process does not know, [`RecordError::Malformed`] for the rest.
     pub fn from_json(bytes: &[u8]) -> Result<Self, RecordError> {
-        check_version(bytes)?;
-        Ok(serde_json::from_slice(bytes)?)
+        read(bytes, |record: &Self| record.v)
     }
 
     /// Writes the record down.
@@ -77,7 +79,30 @@ impl Blob {
     /// # Errors
     /// [`RecordError::Malformed`], if an unknown field cannot be written back.
     pub fn to_json(&self) -> Result<Vec<u8>, RecordError> {
-        Ok(serde_json::to_vec(self)?)
+        // It is nearly all sealed bytes: as long at once as it will be.
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.sealed.as_ref().map_or(0, String::len));
+        serde_json::to_writer(&mut bytes, self)?;
+        Ok(bytes)
+    }
+}
+
+/// What there is to know of a blob without looking at what is sealed, for those who see all of a PoP's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct BlobHead {
+    v: u32,
+    /// What it is for.
+    pub kind: BlobKind,
+    /// As in [`Blob`].
+    pub at: Wall,
+}
+
+impl BlobHead {
+    /// Reads it out of the stored record of a [`Blob`].
+    ///
+    /// # Errors
+    /// As [`Blob::from_json`], but for what is wrong with fields that it does not have.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, RecordError> {
+        read(bytes, |head: &Self| head.v)
     }
 }
 
@@ -113,8 +138,7 @@ impl Removal {
     /// # Errors
     /// [`RecordError::Newer`] for a version that this process does not know, [`RecordError::Malformed`] for the rest.
     pub fn from_json(bytes: &[u8]) -> Result<Self, RecordError> {
-        check_version(bytes)?;
-        Ok(serde_json::from_slice(bytes)?)
+        read(bytes, |record: &Self| record.v)
     }
 
     /// Writes the record down.
@@ -123,5 +147,36 @@ impl Removal {
     /// [`RecordError::Malformed`], if an unknown field cannot be written back.
     pub fn to_json(&self) -> Result<Vec<u8>, RecordError> {
         Ok(serde_json::to_vec(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob() -> Blob {
+        let party = |device: &str| Party { account: "bob".parse().unwrap(), device: device.parse().unwrap() };
+        Blob::new(BlobKind::Missed, party("dev_1"), party("dev_2"), Wall::from_millis(7), Some("QUFB".repeat(100)))
+    }
+
+    #[test]
+    fn a_head_says_what_the_whole_blob_says() {
+        let bytes = blob().to_json().unwrap();
+        let head = BlobHead::from_json(&bytes).unwrap();
+        assert_eq!((head.kind, head.at), (BlobKind::Missed, Wall::from_millis(7)));
+        assert_eq!(Blob::from_json(&bytes).unwrap(), blob());
+    }
+
+    #[test]
+    fn a_newer_blob_is_refused_by_name_whether_or_not_its_fields_are_known() {
+        let newer = String::from_utf8(blob().to_json().unwrap()).unwrap().replace("\"v\":1", "\"v\":2");
+        let other = newer.replace("missed", "of a kind that comes later");
+        for text in [&newer, &other] {
+            assert!(matches!(Blob::from_json(text.as_bytes()), Err(RecordError::Newer { found: 2 })));
+            assert!(matches!(BlobHead::from_json(text.as_bytes()), Err(RecordError::Newer { found: 2 })));
+        }
+        let malformed = other.replace("\"v\":2", "\"v\":1");
+        assert!(matches!(Blob::from_json(malformed.as_bytes()), Err(RecordError::Malformed(_))));
+        assert!(matches!(BlobHead::from_json(b"{}"), Err(RecordError::Malformed(_))));
     }
 }

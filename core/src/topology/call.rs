@@ -8,7 +8,7 @@ use tandem_wire::id::{CallId, LegId};
 use tandem_wire::party::Party;
 use tandem_wire::units::Wall;
 
-use super::{RECORD_VERSION, RecordError, Refusal, Unknown, check_version};
+use super::{RECORD_VERSION, RecordError, Refusal, Unknown, read};
 use crate::limits;
 
 /// How many people a call is meant for.
@@ -262,8 +262,7 @@ impl Call {
     /// # Errors
     /// [`RecordError::Newer`] for a version that this process does not know, [`RecordError::Malformed`] for the rest.
     pub fn from_json(bytes: &[u8]) -> Result<Self, RecordError> {
-        check_version(bytes)?;
-        Ok(serde_json::from_slice(bytes)?)
+        read(bytes, |record: &Self| record.v)
     }
 
     /// Writes the record down.

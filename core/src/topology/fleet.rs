@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tandem_wire::id::{RelayId, Revision};
 use tandem_wire::tunnel::Cookie;
 
-use super::{RECORD_VERSION, RecordError, Unknown, check_version};
+use super::{RECORD_VERSION, RecordError, Unknown, read};
 
 /// Which run of a relay: a relay that is started again has a higher one. It is made from a revision of the store, so that
 /// no clock can make it fall.
@@ -128,8 +128,7 @@ impl Member {
     /// # Errors
     /// [`RecordError`].
     pub fn from_json(bytes: &[u8]) -> Result<Self, RecordError> {
-        check_version(bytes)?;
-        Ok(serde_json::from_slice(bytes)?)
+        read(bytes, |record: &Self| record.v)
     }
 
     /// Writes the record.
@@ -162,8 +161,7 @@ impl Table {
     /// # Errors
     /// [`RecordError`]; relays out of order or named twice are [`RecordError::Malformed`].
     pub fn from_json(bytes: &[u8]) -> Result<Self, RecordError> {
-        check_version(bytes)?;
-        let record: Self = serde_json::from_slice(bytes)?;
+        let record = read(bytes, |record: &Self| record.v)?;
         let ordered = record.relays.iter().zip(record.relays.iter().skip(1)).all(|(one, next)| one.id < next.id);
         if !ordered {
             return Err(RecordError::Malformed(serde::de::Error::custom(

@@ -14,12 +14,13 @@ mod command;
 mod fleet;
 
 pub use attachment::{Allocation, Attachment, AttachmentCommand, ChannelBinding, ChannelNumber, Transport};
-pub use blob::{Blob, BlobKind, Removal};
+pub use blob::{Blob, BlobHead, BlobKind, Removal};
 pub use call::{Call, CallKind, EndReason, Ended, Leg, Media, Phase, Ring, Rung, RungState};
 pub use command::{CallCommand, Placed, Rejection, Timer};
 pub use fleet::{Incarnation, Member, Row, Standing, Table, Wish};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// The version that this code writes. It reads this one and older ones, and refuses newer ones.
 pub const RECORD_VERSION: u32 = 1;
@@ -76,14 +77,19 @@ pub enum RecordError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// Reads the version before anything else, so that a newer record is refused by name and not by its first new field.
-fn check_version(bytes: &[u8]) -> Result<(), RecordError> {
+/// Reads a record whose version is what `version` gives. A newer one is refused by name, and not by its first new field:
+/// one that cannot be read is looked at once more, for its version alone.
+fn read<T: DeserializeOwned>(bytes: &[u8], version: impl FnOnce(&T) -> u32) -> Result<T, RecordError> {
     #[derive(Deserialize)]
     struct Version {
         v: u32,
     }
-    let Version { v } = serde_json::from_slice(bytes)?;
-    if v > RECORD_VERSION { Err(RecordError::Newer { found: v }) } else { Ok(()) }
+    let record = serde_json::from_slice::<T>(bytes);
+    let v = match &record {
+        Ok(record) => version(record),
+        Err(_) => serde_json::from_slice::<Version>(bytes)?.v,
+    };
+    if v > RECORD_VERSION { Err(RecordError::Newer { found: v }) } else { Ok(record?) }
 }
 
 /// Fields of a record that this version does not know. They are kept as they are and written back.
