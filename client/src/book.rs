@@ -622,7 +622,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_came_after_all_is_ended_and_no_other() {
-        let Desk { book, mut ends, .. } = desk();
+        let Desk { book, mut ends, offers: _offers, .. } = desk();
         let book = Arc::new(book);
         // One of an earlier process: the app may come back to it.
         book.take(own_leg(60_000, 5, false));
