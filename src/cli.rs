@@ -64,6 +64,19 @@ pub(crate) struct AdminArgs {
 pub(crate) enum Question {
     /// Where a load balancer sends the packets of a call, and why.
     Where(WhereArgs),
+    /// The relays of a PoP: who serves, by which table, and how loaded each is.
+    Relays(RelaysArgs),
+}
+
+/// Which state server is asked.
+#[derive(Debug, Args)]
+pub(crate) struct RelaysArgs {
+    /// The admin port of a state server, as in `http://127.0.0.1:9100`.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) state: String,
+    /// Prints what the state server says, as it says it: one object of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which call, and which load balancer.

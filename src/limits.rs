@@ -59,5 +59,5 @@ pub(crate) const PEM_FILE_BYTES: u64 = 256 << 10;
 
 /// How long `tandem admin` waits for a process: it answers within a second, or not at all.
 pub(crate) const ADMIN_PATIENCE: Duration = Duration::from_secs(3);
-/// What it reads of an answer. The longest one names 300 relays in 100 bytes each.
-pub(crate) const ADMIN_ANSWER_BYTES: u64 = 256 * 1024;
+/// What it reads of an answer. The longest one names 300 relays with their load in 600 bytes each.
+pub(crate) const ADMIN_ANSWER_BYTES: u64 = 512 * 1024;

@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod config;
 mod dev;
+mod fleet;
 mod lifeline;
 mod limits;
 mod role;

@@ -14,11 +14,12 @@ use serde_json::Value;
 use support::{finished, free_tcp, get, tandem, until};
 use tandem_client::{Call, Device, Media};
 
-/// A fleet, and the admin ports of its load balancer and relays.
+/// A fleet, and the admin ports of its load balancer, relays and state servers.
 struct Fleet {
     world: World,
     lb: SocketAddr,
     relays: [SocketAddr; 4],
+    states: [SocketAddr; 2],
 }
 
 impl Fleet {
@@ -28,11 +29,12 @@ impl Fleet {
             eprintln!("not run: a fleet needs etcd (Debian: etcd-server)");
             return None;
         }
-        let (lb, relays) = (free_tcp(), [(); 4].map(|()| free_tcp()));
+        let (lb, relays, states) = (free_tcp(), [(); 4].map(|()| free_tcp()), [(); 2].map(|()| free_tcp()));
         let mut settings = vec![format!("lb.admin={lb}")];
         settings.extend((1..).zip(relays).map(|(n, admin)| format!("relay-{n}.admin={admin}")));
+        settings.extend((1..).zip(states).map(|(n, admin)| format!("state-server-{n}.admin={admin}")));
         let words: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-        Some(Self { world: World::start_with(&[&["--fleet"], &words[..]].concat()), lb, relays })
+        Some(Self { world: World::start_with(&[&["--fleet"], &words[..]].concat()), lb, relays, states })
     }
 
     /// What a relay's metric says.
@@ -56,6 +58,19 @@ impl Fleet {
     /// SIGKILLs a process, which stays away.
     fn kill(&self, name: &str) {
         self.world.kill(name, 120_000);
+    }
+
+    /// The relays as a state server tells of them.
+    fn relays_at(&self, state: usize) -> Vec<Value> {
+        let answer = get(self.states[state - 1], "/relays");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["relays"].as_array().unwrap().clone()
+    }
+
+    /// The relays whose load a state server knows, with the epoch that each goes by.
+    fn loads_at(&self, state: usize) -> Vec<(u64, u64)> {
+        let load = |relay: &Value| Some((relay["relay"].as_u64()?, relay["load"]["epoch"].as_u64()?));
+        self.relays_at(state).iter().filter_map(load).collect()
     }
 
     async fn others(&self) -> [Device; 2] {
@@ -225,9 +240,45 @@ async fn the_load_balancer_a_state_server_and_etcds_nodes_are_killed_and_the_cal
     let refused = carol.place(&dave.party().account, Media::Audio).await;
     assert!(refused.is_err(), "there is nowhere to write it");
     fleet.world.pause("etcd-2", false);
-    // Of two others: what was asked for meanwhile may have been done since.
-    let (erin, frank) = tokio::join!(fleet.world.device("erin", "dev_e"), fleet.world.device("frank", "dev_f"));
-    fleet.rings(&[erin, frank]).await;
+    // What was asked for meanwhile may have been done since: then the caller's device ends it, and they can call again.
+    fleet.rings(&others).await;
     assert_eq!(pair.places(), places);
+    pair.hung_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_state_server_knows_every_relay_s_load_and_one_that_was_killed_knows_it_again() {
+    let Some(fleet) = Fleet::start() else { return };
+    let pair = fleet.world.pair().await;
+    let all = [(1, 1), (2, 1), (3, 1), (4, 1)];
+    for state in [1, 2] {
+        until("it knows everybody", || (fleet.loads_at(state) == all).then_some(()));
+    }
+    // The call's two allocations are at the relay that has it, and at its secondary.
+    talk(&pair, "a call").await;
+    until("the relay that has the call says so", || {
+        let has = fleet.relay_of(&pair.call);
+        let relays = fleet.relays_at(2);
+        let load = &relays.iter().find(|relay| relay["relay"] == has)?["load"];
+        (load["calls"] == 1 && load["allocations"] == 2 && relays.len() == 4).then_some(())
+    });
+    fleet.world.kill("state-server-1", 3_000).back();
+    until("the other one hears on", || {
+        let young = fleet.relays_at(2).iter().all(|relay| relay["load"]["age_ms"].as_u64() < Some(1_500));
+        (fleet.loads_at(2) == all && young).then_some(())
+    });
+    until("it knows everybody again", || (fleet.loads_at(1) == all).then_some(()));
+    // One that is gone is not known any more, and what the others say goes on.
+    fleet.kill("relay-3");
+    until("it says nothing any more", || (fleet.loads_at(1) == [all[0], all[1], all[3]]).then_some(()));
+    let said = finished(tandem(&["admin", "relays", "--state", &format!("http://{}", fleet.states[1])]));
+    let text = String::from_utf8(said.stdout).unwrap();
+    assert!(said.status.success() && text.lines().count() == 6 && text.contains("serving"), "{text}");
+    let json = finished(tandem(&["admin", "relays", "--json", "--state", &format!("http://{}", fleet.states[1])]));
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["relays"].as_array().unwrap().len(), 4, "{json}");
+    eprintln!("{text}");
+    let other = finished(tandem(&["admin", "relays", "--state", &format!("http://{}", fleet.lb)]));
+    assert!(!other.status.success(), "a load balancer is no state server");
     pair.hung_up().await;
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tandem_seal::SealError;
 use tandem_wire::id::CallId;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::api::{CallView, Media, Phase};
 use crate::error::Reason;
+use crate::ghosts::Ghosts;
 use crate::limits;
 use crate::payload::Payload;
 use crate::push::{Blob, Push, What};
@@ -51,6 +53,33 @@ struct Known {
     noted: HashSet<String>,
     /// Calls that were told about since the connection began.
     told: HashSet<CallId>,
+    ghosts: Ghosts,
+}
+
+/// A request for a call, under way. Dropped, it is given up: the call may come all the same.
+pub(crate) struct Placing {
+    book: Arc<Book>,
+    began: Instant,
+    given_up: bool,
+}
+
+impl Placing {
+    pub(crate) fn new(book: &Arc<Book>) -> Self {
+        book.known().ghosts.asked();
+        Self { book: Arc::clone(book), began: Instant::now(), given_up: true }
+    }
+
+    /// It is known what became of it: the call that there is has been entered, or there is none.
+    pub(crate) fn settled(mut self) {
+        self.given_up = false;
+    }
+}
+
+impl Drop for Placing {
+    fn drop(&mut self) {
+        let ghosts = self.book.known().ghosts.over(Instant::now(), self.began, self.given_up);
+        ghosts.into_iter().for_each(|call| self.book.ghost(call));
+    }
 }
 
 /// What this device knows.
@@ -177,7 +206,7 @@ impl Book {
         }
         match what {
             What::Offer { from, media, ring_remaining_ms, blob } => {
-                let rings_until = Instant::now() + std::time::Duration::from_millis(ring_remaining_ms);
+                let rings_until = Instant::now() + Duration::from_millis(ring_remaining_ms);
                 let (ack, sealed) = blob.map_or((None, None), |blob| (Some(self.ack(blob.id)), blob.sealed));
                 self.offered(Offer { shared: Arc::clone(&shared), from, media, rings_until, sealed, ack });
             }
@@ -196,9 +225,31 @@ impl Book {
             What::LegJoined { leg, party, .. } if self.is_proven(&shared, &party) => {
                 shared.peer_is(revision, Some(leg), party);
             }
+            What::LegJoined { party, rejoined: false, .. } if party == self.me && !self.is_ours(&shared) => {
+                let now = Instant::now();
+                let since = now.checked_sub(Duration::from_millis(age_ms));
+                // What began before the clock did is older than any request.
+                let is_ghost = since.is_some_and(|since| self.known().ghosts.joined(now, call, since));
+                if is_ghost {
+                    self.ghost(call);
+                }
+            }
             What::LegJoined { .. } | What::LegLeft { .. } => shared.change(revision, |_| {}),
             What::Ended(reason) => self.over(&shared, revision, reason),
             What::Missed { .. } => {}
+        }
+    }
+
+    /// Whether somebody here knows a call: it was placed, answered or come back to, or rings.
+    fn is_ours(&self, shared: &Shared) -> bool {
+        shared.place().is_some() || self.known().offered.contains(&shared.id)
+    }
+
+    /// Ends a call that nobody here is in. One that does not fit is told of again with the next connection.
+    fn ghost(&self, call: CallId) {
+        let Some(shared) = self.call(call).filter(|shared| !self.is_ours(shared) && !shared.is_over()) else { return };
+        if self.ends.try_send(call).is_ok() {
+            self.over(&shared, 0, Reason::Cancelled);
         }
     }
 
@@ -562,6 +613,76 @@ mod tests {
         }
         assert!(Arc::ptr_eq(&kept[0], &desk.book.call(CallId::from_bits(0)).unwrap()));
         assert!(desk.book.known().calls.len() <= limits::CALLS);
+    }
+
+    fn own_leg(age_ms: u64, call: u128, rejoined: bool) -> Push {
+        let what = What::LegJoined { leg: LegId::new(1).unwrap(), party: party("bob"), rejoined };
+        Push { age_ms, ..push(call, what) }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_came_after_all_is_ended_and_no_other() {
+        let Desk { book, mut ends, offers: _offers, .. } = desk();
+        let book = Arc::new(book);
+        // One of an earlier process: the app may come back to it.
+        book.take(own_leg(60_000, 5, false));
+        drop(Placing::new(&book));
+        book.take(own_leg(60_000, 5, false));
+        // One that the app is in, or that rings here, or that it came back to.
+        book.take(push(6, offer(Some("o"))));
+        book.take(own_leg(0, 6, false));
+        let place = |call| crate::api::Place {
+            call: CallId::from_bits(call),
+            leg: LegId::new(1).unwrap(),
+            phase: Phase::Ringing,
+            revision: 1,
+            servers: Vec::new(),
+        };
+        book.call(CallId::from_bits(7)).unwrap().placed(place(7));
+        book.take(own_leg(0, 7, false));
+        book.take(own_leg(0, 8, true));
+        assert!(ends.try_recv().is_err());
+        // The one that was asked for. It is told of once more before it is ended.
+        for _ in 0..2 {
+            book.take(own_leg(0, 9, false));
+        }
+        assert_eq!(ends.try_recv().unwrap(), CallId::from_bits(9));
+        assert!(ends.try_recv().is_err());
+        assert_eq!(book.call(CallId::from_bits(9)).unwrap().state.borrow().ended, Some(Reason::Cancelled));
+    }
+
+    #[tokio::test]
+    async fn of_two_requests_under_way_the_one_that_is_answered_keeps_its_call() {
+        let Desk { book, mut ends, .. } = desk();
+        let book = Arc::new(book);
+        let (first, second) = (Placing::new(&book), Placing::new(&book));
+        book.take(own_leg(0, 5, false));
+        book.take(own_leg(0, 6, false));
+        drop(first);
+        assert!(ends.try_recv().is_err(), "it may be the other one's");
+        book.call(CallId::from_bits(6)).unwrap().placed(crate::api::Place {
+            call: CallId::from_bits(6),
+            leg: LegId::new(1).unwrap(),
+            phase: Phase::Ringing,
+            revision: 1,
+            servers: Vec::new(),
+        });
+        second.settled();
+        assert_eq!(ends.try_recv().unwrap(), CallId::from_bits(5));
+        assert!(ends.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_ghost_for_which_there_is_no_room_is_ended_when_it_is_told_of_again() {
+        let Desk { book, mut ends, .. } = desk();
+        let book = Arc::new(book);
+        drop(Placing::new(&book));
+        for call in 5..8 {
+            book.take(own_leg(0, call, false));
+        }
+        assert_eq!(std::iter::from_fn(|| ends.try_recv().ok()).count(), 2);
+        book.take(own_leg(0, 7, false));
+        assert_eq!(ends.try_recv().unwrap(), CallId::from_bits(7));
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::api::{Api, Media, PlaceCall};
-use crate::book::{Book, Note, Offer};
+use crate::book::{Book, Note, Offer, Placing};
 use crate::call::{Call, IncomingCall};
 use crate::error::{Code, Error};
 use crate::inner::Inner;
@@ -141,8 +141,12 @@ impl Device {
         let ending = Arc::clone(&inner);
         tasks.spawn(async move {
             while let Some(call) = ends.recv().await {
-                // A server that does not hear it ends the call by itself, when this device is not there.
-                let _ = ending.api.leave(call).await;
+                // Of a server that never hears it: it ends the call by itself, when this device is not there.
+                for _ in 0..limits::LEAVE_TRIES {
+                    if !ending.api.leave(call).await.is_err_and(|error| error.is_temporary()) {
+                        break;
+                    }
+                }
             }
         });
         let (offers, notes) = (Inbox::new(offers), Inbox::new(notes));
@@ -312,7 +316,8 @@ impl Device {
     /// [`Error::Refused`] with, among others, `glare` (the call in [`crate::Problem::call_id`] rings here: it comes out of
     /// [`Device::incoming`] and is to be accepted), `call_exists`, `no_devices`, `call_quota`, `rate_limited`. The callee's
     /// devices having changed meanwhile is dealt with here. [`Error::Sealing`] with `BadDeviceList`, `IdentityChanged`: nothing
-    /// was sealed, and nothing rings.
+    /// was sealed, and nothing rings. [`Error::Away`] and a refusal with 503: a call that comes of it all the same, though the
+    /// store was away, is ended as soon as this device is told of it; likewise if this is dropped before it is done.
     pub async fn place(&self, to: &AccountId, media: Media) -> Result<Call, Error> {
         self.place_saying(to, media, &Payload::Offer(media).write()?).await
     }
@@ -345,13 +350,23 @@ impl Device {
                 }
             }
             let body = PlaceCall { to: [to.as_str()], kind: "one_to_one", media, sealed, missed };
+            // If this is given up, or not answered, the call may come all the same: then it is ended.
+            let placing = Placing::new(&self.inner.book);
             match api.place(&body, &key).await {
                 Ok(place) => {
                     self.inner.book.sealer().keyring().began(place.call, openings)?;
-                    return Ok(Call::new(Arc::clone(&self.inner), self.inner.enter(place)));
+                    let shared = self.inner.enter(place);
+                    placing.settled();
+                    return Ok(Call::new(Arc::clone(&self.inner), shared));
                 }
-                Err(error) if error.code() == Some(Code::DevicesChanged) && sealings < limits::SEALINGS => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if !error.is_temporary() && !matches!(error, Error::Unreadable) {
+                        placing.settled();
+                    }
+                    if error.code() != Some(Code::DevicesChanged) || sealings >= limits::SEALINGS {
+                        return Err(error);
+                    }
+                }
             }
         }
     }

@@ -43,6 +43,7 @@ mod book;
 mod call;
 mod device;
 mod error;
+mod ghosts;
 mod http;
 mod inner;
 mod jitter;

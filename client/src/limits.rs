@@ -25,6 +25,15 @@ pub const TAKEN_REMEMBERED: usize = 64;
 pub const CALLS: usize = 64;
 /// Incoming calls that wait for the app. 16 may ring at an account.
 pub const INCOMING_WAITING: usize = 32;
+/// Requests for a call that were given up and are remembered. A person asks for one after the other.
+pub const GIVEN_UP: usize = 16;
+/// How long after it was given up a request may still have made a call that is told of: a store that was away takes in within
+/// seconds what it had; a device that had no connection hears of it with its next one. Longer than a call rings (45 s).
+pub const GHOST_COMES_WITHIN: Duration = Duration::from_secs(300);
+/// How far the clocks of two servers may be apart when one says how long ago it is that the other made a call.
+pub const SERVERS_APART: Duration = Duration::from_secs(2);
+/// How often a call that is to end is left, each time for [`PATIENCE`]: longer than it rings.
+pub const LEAVE_TRIES: usize = 4;
 /// Missed calls that wait for the app. What does not fit comes again with the next connection.
 pub const MISSED_WAITING: usize = 64;
 /// Pushes that wait for whoever watches them all. Who is slower misses the oldest.

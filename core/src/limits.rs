@@ -28,6 +28,14 @@ pub const FLEET_STABLE: Span = Span::from_secs(1);
 pub const MEMBER_BEAT: Span = Span::from_secs(5);
 /// An entry that has not changed for so long is of a relay that is gone: two beats may be lost, and a third be late.
 pub const MEMBER_SILENT: Span = Span::from_secs(15);
+/// How often a relay says how loaded it is.
+pub const LOAD_EVERY: Span = Span::from_secs(1);
+/// For how long that counts: four reports may be lost on the way, or with a state server.
+pub const LOAD_COUNTS: Span = Span::from_secs(5);
+/// Relays whose load is kept. A PoP has up to 300; 4,096 x about 100 B = 400 KiB, which one message has room for.
+pub const LOADS_KEPT: usize = 4_096;
+/// The most that a packet thread can take of a core, in thousandths.
+pub const CPU_PERMILLE_MAX: u16 = 1_000;
 /// How long a relay remembers that a call has ended, so that latecomers are told without a look at the store.
 pub const ENDED_IN_RELAY: Span = Span::from_secs(60);
 /// How long a missed-call note waits for its device (protocol.md, "State").

@@ -15,6 +15,7 @@ use tandem_telemetry::metric::{Series, lb as metric};
 use tandem_telemetry::registry::Source;
 use tandem_wire::id::{BucketId, CallId, LegId, PopId, Revision};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::limits;
 
@@ -78,43 +79,106 @@ impl Source for Counters {
 /// Follows the store until the packet thread is gone.
 pub(crate) fn start(store: Arc<dyn Store>, pop: PopId, seed: u64, events: &Events, counters: &Arc<Counters>) {
     let followed = follow(Arc::clone(&store), BucketSet::fleet());
-    tokio::spawn(table(followed, pop, events.clone(), Arc::clone(counters)));
+    let tables = Tables {
+        store: Arc::clone(&store),
+        key: Key::Table(pop),
+        told: Revision::ZERO,
+        doubted: None,
+        events: events.clone(),
+        counters: Arc::clone(counters),
+    };
+    tokio::spawn(tables.run(followed));
     let followed = follow(store, BucketSet::all().only(Kinds::ATTACHMENTS));
     let index = Index { claims: Claims::new(seed), events: events.clone(), counters: Arc::clone(counters) };
     tokio::spawn(index.run(followed));
 }
 
-async fn table(mut followed: mpsc::Receiver<Followed>, pop: PopId, events: Events, counters: Arc<Counters>) {
-    loop {
-        let followed = tokio::select! {
-            followed = followed.recv() => followed,
-            () = events.queue.closed() => return,
-        };
-        let key = Key::Table(pop);
-        // A table that is gone is no table that says otherwise.
-        let value = match followed {
-            None => return,
-            Some(Followed::Listed(list)) => {
-                list.entries.into_iter().find(|entry| entry.key == key).map(|entry| entry.value)
+/// Follows the table.
+struct Tables {
+    store: Arc<dyn Store>,
+    key: Key,
+    /// The revision of the one that the packet thread was told of last.
+    told: Revision,
+    /// Since then the store has shown an older one: when it is asked whether it means it.
+    doubted: Option<Instant>,
+    events: Events,
+    counters: Arc<Counters>,
+}
+
+impl Tables {
+    async fn run(mut self, mut followed: mpsc::Receiver<Followed>) {
+        loop {
+            let followed = tokio::select! {
+                followed = followed.recv() => followed,
+                () = until(self.doubted) => {
+                    if self.ask().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                () = self.events.queue.closed() => return,
+            };
+            // A table that is gone is no table that says otherwise.
+            let shown = match followed {
+                None => return,
+                Some(Followed::Listed(list)) => list
+                    .entries
+                    .into_iter()
+                    .find(|entry| entry.key == self.key)
+                    .map(|entry| (entry.value, entry.revision)),
+                Some(Followed::Changed(changes)) => changes
+                    .events
+                    .into_iter()
+                    .rev()
+                    .find(|event| event.key == self.key)
+                    .and_then(|event| Some((event.value?, event.revision))),
+            };
+            let Some((value, revision)) = shown else { continue };
+            if revision < self.told {
+                // A state server that is behind; or a store that has gone back.
+                self.doubted.get_or_insert_with(|| Instant::now() + limits::OLDER_TABLE);
+            } else if self.tell(&value, revision, false).await.is_err() {
+                return;
             }
-            Some(Followed::Changed(changes)) => {
-                changes.events.into_iter().rev().find(|event| event.key == key).and_then(|event| event.value)
+        }
+    }
+
+    /// Whether the store still shows an older table, and is not behind: then it is the truth.
+    async fn ask(&mut self) -> Result<(), Gone> {
+        self.doubted = Some(Instant::now() + limits::OLDER_TABLE);
+        match self.store.read(self.key).await {
+            Ok(Some(entry)) if entry.revision >= self.told => self.doubted = None,
+            Ok(Some(entry)) if self.store.age().is_zero() => {
+                tracing::warn!("the store has gone back to an older table: it is the truth");
+                return self.tell(&entry.value, entry.revision, true).await;
             }
-        };
-        let Some(value) = value else { continue };
-        let table = match Table::from_json(&value) {
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, value: &[u8], revision: Revision, restored: bool) -> Result<(), Gone> {
+        (self.told, self.doubted) = (revision, None);
+        let table = match Table::from_json(value) {
             Ok(table) => table,
             Err(error) => {
-                counters.unreadable(&error);
-                continue;
+                self.counters.unreadable(&error);
+                return Ok(());
             }
         };
         tracing::info!(epoch = table.epoch, relays = table.relays.len(), "a table");
         // Up to a tenth of a second of arithmetic.
-        let Ok(plan) = tokio::task::spawn_blocking(move || Plan::of(table)).await else { continue };
-        if events.tell(Event::Plan(Box::new(plan))).await.is_err() {
-            return;
-        }
+        let plan = tokio::task::spawn_blocking(move || Plan::of(table, revision)).await;
+        let Ok(plan) = plan else { return Ok(()) };
+        self.events.tell(Event::Plan(Box::new(if restored { plan.restored() } else { plan }))).await
+    }
+}
+
+/// Ready when it is due; never, if nothing is.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -20,3 +20,6 @@ pub const PUBLISH_EVERY: Span = Span::from_millis(100);
 pub const CLOSE_FOR: Span = Span::from_millis(250);
 /// How long a question about a bucket waits for the packet thread.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// How long a store may show an older table than the one that we go by before it is asked whether it means it. A state server
+/// that is behind has caught up by then, or says how old its answers are (after 2.5 s).
+pub(crate) const OLDER_TABLE: Duration = Duration::from_secs(5);

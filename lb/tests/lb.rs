@@ -462,3 +462,54 @@ async fn a_load_balancer_that_cannot_listen_says_so() {
     lb.ended().await;
     assert_eq!(start(vec![taken]).unwrap().ready().await.unwrap(), Some(vec![taken]));
 }
+
+impl Pop {
+    /// Every relay has registered anew, as the ones that lived through it do; the table is written as into a store of its own.
+    async fn write_table_anew(&mut self, epoch: u32, relays: &[u16]) {
+        let rows = relays.iter().map(|id| self.relay(*id).row.clone()).collect();
+        (self.table, self.table_at) = (Table::new(epoch, rows), Revision::ZERO);
+        self.write_table().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balancer_that_runs_follows_a_store_that_was_wiped_though_its_epochs_begin_anew() {
+    let mut pop = Pop::start(3).await;
+    for _ in 0..4 {
+        pop.next_table().await;
+    }
+    pop.all_up().await;
+    // Wiped twice: at first the epoch is lower than ours, then it is the same as ours.
+    for relays in [&[1, 2][..], &[2, 3]] {
+        pop.store.wipe();
+        pop.write_table_anew(1, relays).await;
+        let there = relays.to_vec();
+        pop.until("the new store's table is gone by", async |pop| {
+            let location = pop.locate(0).await;
+            location.epoch == 1 && location.relays.iter().map(|relay| relay.id.0).eq(there.iter().copied())
+        })
+        .await;
+        pop.all_up().await;
+        let bucket = pop.bucket(relays[1], relays[0]);
+        let (head, _) = send_until(&pop.client(), &ticket(bucket), pop.relay(relays[1]));
+        assert_eq!((head.epoch, head.acting), (1, false));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_has_gone_back_is_followed_once_it_is_sure_that_it_means_it() {
+    let mut pop = Pop::start(2).await;
+    let old = pop.table_at;
+    for _ in 0..3 {
+        pop.next_table().await;
+    }
+    pop.store.put_back(old);
+    let began = clock::now().mono;
+    pop.until("the older table is gone by", async |pop| pop.locate(0).await.epoch == 1).await;
+    assert!(elapsed(began) >= Duration::from_millis(4_900), "a state server that is behind looks the same for a while");
+    // From there it goes on as ever.
+    pop.table.epoch = 1;
+    pop.table_at = old;
+    pop.next_table().await;
+    pop.all_up().await;
+}

@@ -32,8 +32,12 @@ const COPIES_MAX: usize = 64 << 10;
 pub struct Counters {
     /// Datagrams received.
     pub received: Total,
+    /// Their bytes, as UDP carries them.
+    pub received_bytes: Total,
     /// Datagrams sent.
     pub sent: Total,
+    /// Their bytes.
+    pub sent_bytes: Total,
     /// Dropped: longer than [`DATAGRAM_MAX`].
     pub oversized: Total,
     /// Dropped: the kernel's send buffer was full.
@@ -140,6 +144,8 @@ impl Batch {
         });
         self.count = sys::receive(socket.fd(), places, &mut self.received)?;
         self.counters.received += self.count as u64;
+        let bytes: usize = self.received.iter().take(self.count).map(|received| received.len).sum();
+        self.counters.received_bytes += bytes as u64;
         Ok(())
     }
 
@@ -214,6 +220,8 @@ fn send(
         let done = match sys::send(socket.fd(), datagrams) {
             Ok(sent) => {
                 counters.sent += sent as u64;
+                let bytes: usize = run.iter().take(sent).map(|queued| queued.len).sum();
+                counters.sent_bytes += bytes as u64;
                 sent
             }
             Err(error) => match error.kind() {

@@ -13,9 +13,27 @@ pub fn now() -> Now {
     }
 }
 
+/// How long this thread has run on a core so far, in microseconds.
+#[must_use]
+pub fn thread_cpu_us() -> u64 {
+    sys::clock(libc::CLOCK_THREAD_CPUTIME_ID) / 1_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_computes_has_run_and_one_that_sleeps_has_not() {
+        let before = thread_cpu_us();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let slept = thread_cpu_us() - before;
+        let mut sum = 0_u64;
+        while thread_cpu_us() - before - slept < 20_000 {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(slept < 20_000, "{slept} us while it slept");
+    }
 
     #[test]
     fn time_goes_on_and_is_later_than_this_line_was_written() {

@@ -29,17 +29,17 @@ pub(crate) enum Request {
     Write { call: CallId, leg: LegId, attachment: Attachment, based_on: Revision },
 }
 
-/// The buckets whose calls a relay is to hold, by the table of this epoch.
+/// The buckets whose calls a relay is to hold, by the share of this turn.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) buckets: BucketSet,
-    pub(crate) epoch: u32,
+    pub(crate) turn: u32,
 }
 
 impl Wanted {
     /// Calls and attachments are all that a relay reads of a bucket.
-    pub(crate) fn new(buckets: BucketSet, epoch: u32) -> Self {
-        Self { buckets: buckets.only(Kinds::CALLS.and(Kinds::ATTACHMENTS)), epoch }
+    pub(crate) fn new(buckets: BucketSet, turn: u32) -> Self {
+        Self { buckets: buckets.only(Kinds::CALLS.and(Kinds::ATTACHMENTS)), turn }
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Control {
     pub(crate) store: Arc<dyn Store>,
     /// What is to be held, as it changes.
     pub(crate) wanted: watch::Receiver<Wanted>,
-    /// The epoch by which everything is held that is to be.
+    /// The turn by whose share everything is held that is to be.
     pub(crate) held: watch::Sender<u32>,
     pub(crate) events: mpsc::Sender<StoreEvent>,
     pub(crate) waker: Waker,

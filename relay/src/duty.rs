@@ -31,6 +31,9 @@ pub struct Share {
     pub incarnation: Incarnation,
     /// Whether it is to go: its rows are others' now.
     pub draining: bool,
+    /// Counts the shares of this process: an epoch comes again when the store was wiped.
+    pub turn: u32,
+    table: Table,
     rows: Rows,
     me: Option<Place>,
     peers: Vec<Peer>,
@@ -52,11 +55,19 @@ impl Share {
             epoch: table.epoch,
             incarnation,
             draining: standing == Some(Standing::Draining),
+            turn: 0,
+            table: table.clone(),
             rows,
             me,
             peers: table.relays.iter().map(|row| Peer { tunnel: row.tunnel, cookie: row.cookie }).collect(),
             buckets,
         }
+    }
+
+    /// Whether it was made by the same table for the same run.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.incarnation == other.incarnation && self.table == other.table
     }
 
     /// What the relay is to hold.
@@ -144,12 +155,13 @@ impl Duty {
         Self::Part(Box::new(Part { share: None, acting, held, changed: false }))
     }
 
-    /// A new table: who acts for whom begins anew. What others have now is given up, unless this relay is to go: then it
-    /// goes on with what it has.
-    pub fn take(&mut self, new: Arc<Share>) {
-        let Self::Part(part) = self else { return };
+    /// A new table, whatever its epoch: who acts for whom begins anew. What others have now is given up, unless this relay is
+    /// to go: then it goes on with what it has. Gives whether it is another one than it had.
+    pub fn take(&mut self, new: Arc<Share>) -> bool {
+        let Self::Part(part) = self else { return false };
         let Part { share, acting, held, changed } = &mut **part;
-        if share.as_ref().is_none_or(|share| share.epoch != new.epoch || share.incarnation != new.incarnation) {
+        let another = share.as_ref().is_none_or(|share| !share.is(&new));
+        if another {
             *acting = BucketSet::none();
             if new.draining {
                 new.buckets.iter().for_each(|bucket| held.insert(bucket));
@@ -159,6 +171,7 @@ impl Duty {
             *changed = true;
         }
         *share = Some(new);
+        another
     }
 
     /// Whether what is to be held has changed since it was last asked for.
@@ -167,11 +180,11 @@ impl Duty {
         matches!(self, Self::Part(part) if part.changed)
     }
 
-    /// What is to be held, if that has changed since this was last asked; and the epoch that it is by.
+    /// What is to be held, if that has changed since this was last asked; and the turn that it is by.
     pub fn take_change(&mut self) -> Option<(BucketSet, u32)> {
         let Self::Part(part) = self else { return None };
-        let epoch = part.share.as_ref().map_or(0, |share| share.epoch);
-        std::mem::take(&mut part.changed).then(|| (part.held.clone(), epoch))
+        let turn = part.share.as_ref().map_or(0, |share| share.turn);
+        std::mem::take(&mut part.changed).then(|| (part.held.clone(), turn))
     }
 
     /// What to do with a packet of `bucket` that came with `hint`.
@@ -191,7 +204,8 @@ impl Duty {
             return Stance::Serve { speaks: false };
         }
         if hint.epoch > share.epoch {
-            // The load balancer has a newer table, in which it is ours.
+            // The load balancer has a newer table, in which it is ours; or one from before the store was wiped. Then it has ours
+            // in a moment, and what we refuse meanwhile, the store that we read does not have.
             return Stance::Serve { speaks: true };
         }
         let peer = primary.and_then(|place| share.peers.get(usize::from(place.0)));
@@ -287,8 +301,8 @@ mod tests {
     #[test]
     fn what_a_relay_holds_is_what_the_table_gives_it_and_what_it_acts_for_with_all_that_comes_with_it() {
         let mut duty = duty(5, &[1, 2, 3, 4], 1);
-        let (held, epoch) = duty.take_change().unwrap();
-        assert_eq!((epoch, duty.take_change()), (5, None));
+        let (held, turn) = duty.take_change().unwrap();
+        assert_eq!((turn, duty.take_change()), (0, None));
         let share = Share::of(&table(5, &[1, 2, 3, 4]), RelayId(1), Incarnation(1));
         assert_eq!(&held, share.buckets());
         let half = held.iter().count();
@@ -306,8 +320,9 @@ mod tests {
         // Of the sixth that those two have, half are ours and half the fourth relay's.
         let added = more.iter().count() - half;
         assert!((4_500..6_500).contains(&added), "{added}");
-        duty.take(Arc::new(Share::of(&table(6, &[1, 2, 3, 4]), RelayId(1), Incarnation(1))));
-        assert_eq!(duty.take_change().unwrap(), (held, 6));
+        let next = Share { turn: 7, ..Share::of(&table(6, &[1, 2, 3, 4]), RelayId(1), Incarnation(1)) };
+        assert!(duty.take(Arc::new(next)));
+        assert_eq!(duty.take_change().unwrap(), (held, 7));
     }
 
     #[test]
@@ -317,7 +332,7 @@ mod tests {
         let mut drained = table(6, &[1, 2, 3]);
         drained.relays[0].standing = Standing::Draining;
         duty.take(Arc::new(Share::of(&drained, RelayId(1), Incarnation(1))));
-        assert_eq!(duty.take_change().unwrap(), (held, 6));
+        assert_eq!(duty.take_change().unwrap(), (held, 0));
     }
 
     #[test]
@@ -326,6 +341,23 @@ mod tests {
         let bucket = (0..).map(BucketId).find(|bucket| duty.stance(*bucket, hint(*bucket)) != SPEAKS).unwrap();
         assert_eq!(duty.stance(bucket, Hint { epoch: 6, ..hint(bucket) }), SPEAKS);
         assert!(matches!(duty.stance(bucket, Hint { epoch: 4, ..hint(bucket) }), Stance::PassOn(_)));
+    }
+
+    #[test]
+    fn another_table_of_the_same_or_a_lower_epoch_is_another_table() {
+        let mut duty = duty(5, &[1, 2], 1);
+        let of = |bucket| hint(bucket);
+        let bucket = (0..).map(BucketId).find(|bucket| duty.stance(*bucket, of(*bucket)) != SPEAKS).unwrap();
+        assert_eq!(duty.stance(bucket, Hint { acting: true, ..of(bucket) }), SPEAKS);
+        duty.take_change();
+        for (turn, epoch, relays) in [(1, 5, &[1, 3][..]), (2, 1, &[1])] {
+            let share = Share { turn, ..Share::of(&table(epoch, relays), RelayId(1), Incarnation(1)) };
+            assert!(duty.take(Arc::new(share)), "{epoch}");
+            assert_eq!(duty.take_change().unwrap().1, turn, "what it acted for is over");
+        }
+        assert!(duty.tends(bucket), "it is alone");
+        let again = Share::of(&table(1, &[1]), RelayId(1), Incarnation(1));
+        assert!(!duty.take(Arc::new(again)) && duty.take_change().is_none());
     }
 
     #[test]

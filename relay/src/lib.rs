@@ -7,6 +7,7 @@ mod control;
 pub mod duty;
 pub mod engine;
 pub mod limits;
+mod load;
 mod member;
 mod metrics;
 mod thread;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 
 use control::{Control, Wanted};
 use engine::Engine;
+use load::Reporter;
 use member::{MemberTask, State};
 use thread::{Fleet, PacketThread, Shared};
 use tunnel::Tunnel;
@@ -149,6 +151,14 @@ impl Relay {
                     leave,
                     state: state_sender,
                 };
+                let reporter = Reporter {
+                    store: Arc::clone(&store),
+                    relay: config.relay,
+                    shared: Arc::clone(&shared),
+                    given: given.clone(),
+                    serving: serving.clone(),
+                };
+                tokio::spawn(reporter.run());
                 let mut serving = serving.clone();
                 tokio::spawn(async move {
                     // Others send packets to a member: it is one when it has its calls.
@@ -157,7 +167,7 @@ impl Relay {
                     }
                 });
                 let fleet =
-                    Fleet { tunnel: Tunnel::new(cookie), given, fenced: fenced_sender, since: None, asked: None };
+                    Fleet { tunnel: Tunnel::new(cookie), given, fenced: fenced_sender, since: None, asked: false };
                 (Engine::of_fleet(config.relay, gate, seed), Some(fleet), Some((state, leave_sender)))
             }
         };

@@ -49,7 +49,7 @@ pub(crate) struct MemberTask {
     pub(crate) waker: Waker,
     /// The packet thread stood still: it asks for the table anew.
     pub(crate) fenced: mpsc::Receiver<()>,
-    /// The epoch by which the relay holds all of its calls.
+    /// The turn by whose share the relay holds all of its calls.
     pub(crate) held: watch::Receiver<u32>,
     /// Becomes true when the relay is to leave.
     pub(crate) leave: watch::Receiver<bool>,
@@ -120,8 +120,11 @@ impl MemberTask {
             let row = table.as_ref().and_then(|table| Some((table.row(self.relay)?, table)));
             let row = row.filter(|(row, _)| row.incarnation == entry.member.incarnation);
             let held = *self.held.borrow_and_update();
-            if row.is_some_and(|(row, table)| row.standing == Standing::Filling && held == table.epoch) {
-                entry.member.warm = held;
+            if let Some((row, table)) = row
+                && row.standing == Standing::Filling
+                && held == self.turn()
+            {
+                entry.member.warm = table.epoch;
             }
             if before.wish == Wish::Drain && !row.is_some_and(|(row, _)| row.standing == Standing::Serving) {
                 // The load balancers have the table as soon as we; what they had sent by then is on its way here.
@@ -177,10 +180,12 @@ impl MemberTask {
 
     /// Gives the packet thread its share; without a table it has none.
     fn give(&self, table: Option<&Table>, incarnation: Incarnation, read: Mono) {
-        let share = match table {
+        let mut share = match table {
             Some(table) => Share::of(table, self.relay, incarnation),
             None => Share::of(&Table::new(0, Vec::new()), self.relay, incarnation),
         };
+        let same = self.given.borrow().as_ref().is_some_and(|given| given.share.is(&share));
+        share.turn = if same { self.turn() } else { self.turn().wrapping_add(1) };
         let share = Arc::new(share);
         tracing::info!(
             epoch = share.epoch,
@@ -190,6 +195,11 @@ impl MemberTask {
         );
         self.given.send_replace(Some(Given { share, read }));
         self.waker.wake();
+    }
+
+    /// The turn of the share that was given last.
+    fn turn(&self) -> u32 {
+        self.given.borrow().as_ref().map_or(0, |given| given.share.turn)
     }
 
     /// The fleet as it is, as soon as the store says.
@@ -233,7 +243,13 @@ impl MemberTask {
                 let stored = self.store.read(Key::Relay(self.pop, self.relay)).await;
                 let Ok(stored) = stored else { return Ok(Entry { member, revision }) };
                 let stored = stored.and_then(|e| Some((Member::from_json(&e.value).ok()?, e.revision)));
-                self.settle(Entry { member, revision }, stored).await
+                match stored {
+                    // Ours, or of a run before ours: the store has gone back. It is written over with the next beat.
+                    Some((before, at)) if before.incarnation <= member.incarnation => {
+                        Ok(Entry { member, revision: at })
+                    }
+                    stored => self.settle(Entry { member, revision }, stored).await,
+                }
             }
             Err(_) => Ok(Entry { member, revision }),
         }

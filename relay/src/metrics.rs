@@ -12,10 +12,16 @@ use crate::tunnel;
 
 /// How many numbers the packet thread publishes.
 pub(crate) const COUNT: usize = Counter::COUNT + OTHERS;
-const OTHERS: usize = 32;
+const OTHERS: usize = 35;
 
-/// What the packet thread publishes.
-pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters, tunnel: tunnel::Counters) -> [u64; COUNT] {
+/// What the packet thread publishes; `cpu_us`: how long it has run on a core.
+pub(crate) fn totals(
+    engine: &Engine,
+    batch: &Batch,
+    thread: Counters,
+    tunnel: tunnel::Counters,
+    cpu_us: u64,
+) -> [u64; COUNT] {
     let (gate, residency, io) = (engine.gate().counters, engine.residency().counters(), batch.counters);
     let others: [u64; OTHERS] = [
         gate.bindings.get(),
@@ -33,7 +39,9 @@ pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters, tunnel: t
         residency.over_cap.get(),
         residency.held_in_vain.get(),
         io.received.get(),
+        io.received_bytes.get(),
         io.sent.get(),
+        io.sent_bytes.get(),
         io.oversized.get(),
         io.send_full.get(),
         io.send_refused.get(),
@@ -46,6 +54,7 @@ pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters, tunnel: t
         tunnel.passed_on.get(),
         tunnel.foreign.get(),
         tunnel.no_way_out.get(),
+        cpu_us,
         engine.switch().allocations() as u64,
         engine.residency().calls() as u64,
         u64::from(engine.restoring()),

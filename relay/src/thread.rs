@@ -59,8 +59,8 @@ pub(crate) struct Fleet {
     pub(crate) fenced: mpsc::Sender<()>,
     /// Since when the engine is fenced.
     pub(crate) since: Option<Mono>,
-    /// The epoch in which a new table was asked for because a load balancer takes us for down.
-    pub(crate) asked: Option<u32>,
+    /// By this table a new one was asked for, because a load balancer takes us for down.
+    pub(crate) asked: bool,
 }
 
 /// Counted by the thread itself.
@@ -100,8 +100,8 @@ impl PacketThread {
                     guard(&mut counters, || fleet.tunnel.datagram(engine, now, from, slot)).flatten()
                 }),
             }
-            if let Some((buckets, epoch)) = self.engine.duty().take_change() {
-                self.wanted.send_replace(Wanted::new(buckets, epoch));
+            if let Some((buckets, turn)) = self.engine.duty().take_change() {
+                self.wanted.send_replace(Wanted::new(buckets, turn));
             }
             self.carry_out(now, &mut batch, &mut counters);
             batch.flush(&self.socket);
@@ -125,7 +125,8 @@ impl PacketThread {
 
     fn publish(&self, batch: &Batch, counters: Counters) {
         let tunnel = self.fleet.as_ref().map(|fleet| fleet.tunnel.counters).unwrap_or_default();
-        self.shared.published.publish(&totals(&self.engine, batch, counters, tunnel));
+        let cpu_us = clock::thread_cpu_us();
+        self.shared.published.publish(&totals(&self.engine, batch, counters, tunnel, cpu_us));
     }
 
     /// Takes a new table, and fences the engine when the thread was away for long (SIGSTOP, a frozen machine): others may
@@ -139,9 +140,9 @@ impl PacketThread {
             // One that waits there is as good.
             let _ = fleet.fenced.try_send(());
         }
-        if fleet.tunnel.down && fleet.asked != Some(fleet.tunnel.epoch) {
+        if fleet.tunnel.down && !fleet.asked {
             // We are well, and were not heard for a while: by a new table we are again. Once for each.
-            fleet.asked = Some(fleet.tunnel.epoch);
+            fleet.asked = true;
             let _ = fleet.fenced.try_send(());
         }
         if !fleet.given.has_changed().unwrap_or(false) {
@@ -155,7 +156,9 @@ impl PacketThread {
             fleet.since = None;
             self.engine.fence(false);
         }
-        self.engine.duty().take(share);
+        if self.engine.duty().take(share) {
+            fleet.asked = false;
+        }
     }
 
     /// Takes in what the store said; a few at a time, so that packets do not wait for a restore.

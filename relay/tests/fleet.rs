@@ -8,7 +8,7 @@ use std::time::Duration;
 use tandem_core::topology::{Member, Standing, Table, Wish};
 use tandem_relay::{Config, Entrance, Relay};
 use tandem_state_client::memory::MemoryStore;
-use tandem_state_client::{BucketSet, Change, Command, Key, Op, Revision, Store, follow};
+use tandem_state_client::{BucketSet, Change, Command, Key, Op, Revision, SeenLoad, Store, follow};
 use tandem_wire::id::{BucketId, PopId, RelayId};
 use tandem_wire::redact::{ClientAddr, Secret};
 use tandem_wire::tunnel::{Cookie, HEAD_LEN, Head, Probe};
@@ -232,4 +232,120 @@ async fn a_relay_leaves_though_nobody_takes_its_share() {
     let entry = world.entry(7, |_| true).await;
     world.table(1, &[(7, &entry, Standing::Serving)]).await;
     tokio::time::timeout(LONG, relay.leave()).await.expect("it does not wait for ever");
+}
+
+/// What is told of a relay's load, as soon as it is as it should be.
+async fn load_of(store: &MemoryStore, id: u16, good: impl Fn(&SeenLoad) -> bool) -> SeenLoad {
+    let wait = async {
+        loop {
+            let loads = store.loads().await.unwrap();
+            if let Some(seen) = loads.into_iter().find(|seen| seen.report.relay == RelayId(id))
+                && good(&seen)
+            {
+                return seen;
+            }
+            // Nobody says when a report has come.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.expect("the load")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_says_once_a_second_how_loaded_it_is_and_writes_nothing_of_it() {
+    let world = World::new();
+    let relay = world.start(7);
+    let entry = world.entry(7, |_| true).await;
+    world.table(3, &[(7, &entry, Standing::Serving)]).await;
+    let seen = load_of(&world.store, 7, |_| true).await;
+    assert_eq!((seen.report.incarnation, seen.report.epoch), (entry.incarnation, 3));
+    // Every fifty milliseconds a Binding request of 20 bytes with a head before it, and one datagram of nobody's.
+    let balancer = Balancer::to(relay.local_addr());
+    let client = ClientAddr::new("192.0.2.9:4000".parse().unwrap());
+    let head = Head::to_relay(client, BucketId(0), 3, entry.cookie).to_bytes();
+    let binding = [&head[..], &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42], b"transaction!"].concat();
+    let talking = tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            every.tick().await;
+            balancer.0.send(&binding).unwrap();
+            balancer.0.send(b"nobody's").unwrap();
+        }
+    });
+    // 20 a second of each: at least half of that is seen in each second that is whole, and never thrice.
+    let fair = |rate: u64, expected: u64| (expected / 2..expected * 3).contains(&rate);
+    let seen = load_of(&world.store, 7, |seen| fair(seen.report.load.received_packets_per_s.into(), 40)).await;
+    let load = seen.report.load;
+    let bytes = 20 * (HEAD_LEN as u64 + 20 + 8);
+    assert!(fair(load.received_bytes_per_s, bytes), "{load:?}");
+    let answer = HEAD_LEN as u64 + 32;
+    assert!(fair(load.sent_packets_per_s.into(), 20) && fair(load.sent_bytes_per_s, 20 * answer), "{load:?}");
+    assert!(fair(load.dropped_packets_per_s.into(), 20), "{load:?}");
+    assert!(load.cpu_permille < 1_000 && (load.calls, load.allocations) == (0, 0), "{load:?}");
+    talking.abort();
+    // It says it again and again; what it says is not in the store.
+    let ages = async {
+        for _ in 0..2 {
+            load_of(&world.store, 7, |seen| seen.age > Duration::from_millis(300)).await;
+            load_of(&world.store, 7, |seen| seen.age < Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), ages).await.expect("once a second");
+    let fleet = world.store.restore(&BucketSet::fleet()).await.unwrap().entries;
+    let keys: Vec<Key> = fleet.iter().map(|entry| entry.key).collect();
+    assert_eq!(keys, [Key::Relay(POP, RelayId(7)), Key::Table(POP)]);
+    assert!(world.store.restore(&BucketSet::all()).await.unwrap().entries.is_empty());
+    assert!(fleet.iter().all(|entry| !String::from_utf8_lossy(&entry.value).contains("per_s")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_was_started_again_is_heard_as_the_later_run_alone() {
+    let world = World::new();
+    let older = world.start(7);
+    let first = world.entry(7, |_| true).await;
+    world.table(1, &[(7, &first, Standing::Serving)]).await;
+    load_of(&world.store, 7, |seen| seen.report.incarnation == first.incarnation).await;
+    let _newer = world.start(7);
+    let second = world.entry(7, |entry| entry.incarnation > first.incarnation).await;
+    world.table(2, &[(7, &second, Standing::Serving)]).await;
+    load_of(&world.store, 7, |seen| seen.report.incarnation == second.incarnation).await;
+    // The older one still runs, and says what it says.
+    for _ in 0..300 {
+        let loads = world.store.loads().await.unwrap();
+        assert!(loads.iter().all(|seen| seen.report.incarnation == second.incarnation), "{loads:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(older);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_follows_a_store_that_was_wiped_though_its_epochs_begin_anew() {
+    let world = World::new();
+    let relay = world.start(7);
+    let first = world.entry(7, |_| true).await;
+    world.table(1, &[(7, &first, Standing::Serving)]).await;
+    let balancer = Balancer::to(relay.local_addr());
+    balancer.probe_until(first.cookie, 1);
+    world.store.wipe();
+    let second = world.entry(7, |entry| entry.incarnation > first.incarnation).await;
+    assert_eq!(second.warm, 0);
+    // The same epoch again, of another table: it fills by it, and is warm for it.
+    world.table(1, &[(7, &second, Standing::Filling), (8, &first, Standing::Serving)]).await;
+    assert_eq!(world.entry(7, |entry| entry.warm > 0).await.warm, 1);
+    let seen = load_of(&world.store, 7, |seen| seen.report.incarnation == second.incarnation).await;
+    assert_eq!(seen.report.epoch, 1);
+    let (_, probe) = balancer.probe_until(second.cookie, 1);
+    assert_eq!(probe.incarnation, second.incarnation.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_writes_its_entry_into_a_store_that_has_gone_back() {
+    let world = World::new();
+    let _relay = world.start(7);
+    let entry = world.entry(7, |_| true).await;
+    let old = world.store.read(Key::Relay(POP, RelayId(7))).await.unwrap().unwrap().revision;
+    let beaten = world.entry(7, |now| now.beat > entry.beat).await;
+    world.store.put_back(old);
+    let again = world.entry(7, |now| now.beat > beaten.beat).await;
+    assert_eq!(again.incarnation, entry.incarnation, "it goes on as the run that it is");
 }

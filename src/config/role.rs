@@ -5,9 +5,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tandem_relay::Entrance;
+use tandem_state_server::StateServer;
 use tandem_telemetry::http::Networks;
 use tandem_telemetry::log::{Filter, Format};
 use tandem_wire::id::{PopId, RelayId};
@@ -101,7 +103,7 @@ pub(crate) struct StateServerConfig {
     /// until this port speaks TLS.
     #[serde(default)]
     allow_plaintext: bool,
-    /// Health and metrics.
+    /// Health and metrics, and on this machine the relays and their load.
     #[serde(default = "any_admin")]
     pub(crate) admin: SocketAddr,
     /// Who may connect there.
@@ -120,6 +122,9 @@ pub(crate) struct StateServerConfig {
     /// The cluster that the store is in, if it is in etcd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) etcd: Option<EtcdConfig>,
+    /// Not of the config: where the admin port finds the store once it is open.
+    #[serde(skip)]
+    pub(crate) running: Arc<OnceLock<Arc<StateServer>>>,
 }
 
 impl RoleConfig for StateServerConfig {

@@ -1,18 +1,23 @@
-//! `tandem state-server`: joins config, store and service.
+//! `tandem state-server`: joins config, store and service, and tells of the fleet.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
 use tandem_state_client::{Store, grpc};
 use tandem_state_server::{StateServer, fleet};
-use tandem_telemetry::http::Networks;
+use tandem_telemetry::http::{Networks, Problem};
 use tandem_wire::id::PopId;
 use tandem_wire::units::Wall;
 use tokio::net::TcpListener;
 
 use super::{Process, Role, Stop};
 use crate::config::role::{EtcdConfig, LogConfig, StateServerConfig};
+use crate::fleet::Fleet;
 use crate::limits;
 
 fn wall() -> Wall {
@@ -41,6 +46,14 @@ impl Role for StateServerConfig {
         (self.admin, self.admin_allow.0.clone())
     }
 
+    /// Who is in the fleet is told on this machine alone.
+    fn routes(&self) -> axum::Router {
+        if !self.admin.ip().is_loopback() {
+            return axum::Router::new();
+        }
+        axum::Router::new().route("/relays", get(relays)).with_state((PopId(self.pop), Arc::clone(&self.running)))
+    }
+
     async fn serve(self, process: Process) -> Result<(), Stop> {
         // Records hold client addresses: whatever file is made is nobody else's to read.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -54,6 +67,8 @@ impl Role for StateServerConfig {
             TcpListener::bind(self.listen).await.map_err(|error| format!("listen: cannot be bound: {error}"))?;
         let address = listener.local_addr().map_err(|error| format!("listen: cannot be bound: {error}"))?;
         process.metrics.attach(server.source());
+        // Set once: a process has one store.
+        let _ = self.running.set(Arc::clone(&server));
         process.ready("listen", address);
         let fleet = fleet::keep(Arc::clone(&server) as Arc<dyn Store>, pop, tandem_net::clock::now);
         let until = process.shutdown.clone();
@@ -69,4 +84,14 @@ impl Role for StateServerConfig {
             () = fleet => Err("the fleet is no longer kept".to_owned().into()),
         }
     }
+}
+
+type Running = (PopId, Arc<OnceLock<Arc<StateServer>>>);
+
+async fn relays(State((pop, running)): State<Running>) -> Result<impl IntoResponse, Problem> {
+    let away = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "The store does not answer now");
+    let fleet = Fleet::read(&**running.get().ok_or_else(away)?, pop).await.map_err(|_| away())?;
+    let mut text = serde_json::to_string_pretty(&fleet).map_err(|_| away())?;
+    text.push('\n');
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], text))
 }

@@ -17,15 +17,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tandem_core::topology::{Attachment, AttachmentCommand, Call, CallCommand, CallKind, EndReason, Transport};
+use tandem_core::load::{Load, Report};
+use tandem_core::topology::{
+    Attachment, AttachmentCommand, Call, CallCommand, CallKind, EndReason, Incarnation, Member, Transport,
+};
 use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId, Revision};
 use tandem_wire::party::{AccountKey, DeviceKey, PairKey};
 use tandem_wire::redact::ClientAddr;
+use tandem_wire::tunnel::Cookie;
 use tandem_wire::units::Now;
+use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
 
 use crate::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
-use crate::{BucketSet, Change, Command, Event, Key, Kinds, Listing, Op, Store, StoreError, Watch};
+use crate::{BucketSet, Change, Command, Event, Key, Kinds, Listing, Op, SeenLoad, Store, StoreError, Watch};
 
 /// The PoP that the store under test must be of.
 pub const POP: PopId = PopId(1);
@@ -112,6 +117,8 @@ checks! {
     a_record_that_cannot_be_read_hinders_nothing,
     of_many_writers_on_one_record_each_step_has_one_winner,
     a_thousand_commands_at_once_happen_in_one_order_that_everyone_sees,
+    the_latest_load_of_a_relay_is_told_with_its_age_and_stored_nowhere,
+    a_load_of_a_run_that_has_not_registered_or_was_followed_by_another_is_ignored,
 }
 
 /// Runs every check on one store, and gives the names of those that fail.
@@ -649,4 +656,102 @@ async fn a_thousand_commands_at_once_happen_in_one_order_that_everyone_sees(stor
         let entry = store.read(key).await.unwrap().unwrap();
         assert_eq!((entry.revision, &*entry.value), (revision, &value[..]));
     }
+}
+
+/// A relay's entry, in this run of it.
+fn entry(incarnation: u64) -> Vec<u8> {
+    let tunnel = SocketAddr::from(([127, 0, 0, 1], 7_000));
+    Member::starting(Incarnation(incarnation), Cookie::from_bits(1), tunnel).to_json().unwrap()
+}
+
+fn report(relay: RelayId, incarnation: u64, calls: u32) -> Report {
+    let load = Load { calls, allocations: 2 * calls, sent_bytes_per_s: 1 << 40, cpu_permille: 999, ..Load::default() };
+    Report { relay, incarnation: Incarnation(incarnation), epoch: 7, load }
+}
+
+/// What is told of a relay, as soon as it is as it should be.
+async fn load_of(store: &Subject, relay: RelayId, good: impl Fn(Option<&SeenLoad>) -> bool) -> Option<SeenLoad> {
+    let look = async {
+        loop {
+            let loads = store.loads().await.unwrap();
+            assert!(loads.is_sorted_by_key(|seen| seen.report.relay), "one of each, by their ids: {loads:?}");
+            let seen = loads.into_iter().find(|seen| seen.report.relay == relay);
+            if good(seen.as_ref()) {
+                return seen;
+            }
+            // Nobody says when a report has come.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(patience(), look).await.unwrap_or_else(|_| panic!("what is told of {relay:?} is not right"))
+}
+
+async fn all_records(store: &Subject) -> BTreeMap<Key, Vec<u8>> {
+    let mut records = values(&store.restore(&BucketSet::all()).await.unwrap());
+    records.extend(values(&store.restore(&BucketSet::fleet()).await.unwrap()));
+    records
+}
+
+async fn the_latest_load_of_a_relay_is_told_with_its_age_and_stored_nowhere(store: &Subject) {
+    let relay = RelayId(7_001);
+    let key = Key::Relay(POP, relay);
+    let revision = commit(store, vec![put(key, Revision::ZERO, &entry(5))]).await.unwrap();
+    let before = all_records(store).await;
+    // What stands there when reporting begins is told too.
+    let (latest, reports) = watch::channel(Some(report(relay, 5, 1)));
+    let reporting = tokio::spawn({
+        let store = Arc::clone(store);
+        async move { store.report_load(reports).await }
+    });
+    for calls in 1..=3 {
+        latest.send_replace(Some(report(relay, 5, calls)));
+        let seen =
+            load_of(store, relay, |seen| seen.is_some_and(|seen| seen.report.load.calls == calls)).await.unwrap();
+        assert_eq!(seen.report, report(relay, 5, calls), "as it was said");
+        assert!(seen.age < patience());
+    }
+    let older = load_of(store, relay, |seen| seen.is_some_and(|seen| seen.age >= Duration::from_millis(50))).await;
+    assert_eq!(older.unwrap().report, report(relay, 5, 3));
+    assert_eq!(all_records(store).await, before, "nothing of it is stored");
+    drop(latest);
+    tokio::time::timeout(patience(), reporting).await.expect("nobody reports any more").unwrap();
+    commit(store, vec![delete(key, revision)]).await.unwrap();
+    load_of(store, relay, |seen| seen.is_none()).await;
+}
+
+async fn a_load_of_a_run_that_has_not_registered_or_was_followed_by_another_is_ignored(store: &Subject) {
+    let (relay, other) = (RelayId(7_002), RelayId(7_003));
+    let key = Key::Relay(POP, relay);
+    let first = commit(store, vec![put(key, Revision::ZERO, &entry(5))]).await.unwrap();
+    let says = |report| {
+        let (latest, reports) = watch::channel(Some(report));
+        let store = Arc::clone(store);
+        (latest, tokio::spawn(async move { store.report_load(reports).await }))
+    };
+    let calls_of = |seen: Option<&SeenLoad>| seen.map(|seen| seen.report.load.calls);
+    // None of these is heard: they have been on their way for as long as the next one, which is.
+    let ignored = [report(other, 5, 1), report(relay, 4, 2), report(relay, 6, 3)].map(says);
+    let (good, reporting) = says(report(relay, 5, 4));
+    load_of(store, relay, |seen| calls_of(seen) == Some(4)).await;
+    for (latest, _) in &ignored {
+        latest.send_modify(|_| {});
+    }
+    for calls in 5..40 {
+        good.send_replace(Some(report(relay, 5, calls)));
+        load_of(store, relay, |seen| calls_of(seen) == Some(calls)).await;
+        assert!(load_of(store, other, |_| true).await.is_none());
+    }
+    // It is started again: what the run before it said is over, and what it still says is not heard.
+    let second = commit(store, vec![put(key, first, &entry(6))]).await.unwrap();
+    load_of(store, relay, |seen| calls_of(seen) != Some(39)).await;
+    good.send_replace(Some(report(relay, 5, 50)));
+    ignored[2].0.send_modify(|_| {});
+    load_of(store, relay, |seen| calls_of(seen) == Some(3)).await;
+    good.send_replace(Some(report(relay, 5, 51)));
+    let stays =
+        tokio::time::timeout(Duration::from_millis(50), load_of(store, relay, |seen| calls_of(seen) != Some(3)));
+    assert!(stays.await.is_err(), "the older run is heard");
+    drop((good, ignored.map(|(latest, _)| latest)));
+    tokio::time::timeout(patience(), reporting).await.expect("nobody reports any more").unwrap();
+    commit(store, vec![delete(key, second)]).await.unwrap();
 }

@@ -10,6 +10,7 @@ pub mod follow;
 pub mod grpc;
 pub mod key;
 pub mod limits;
+pub mod load;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod store;
@@ -19,6 +20,7 @@ pub use buckets::{BucketSet, Kinds};
 pub use follow::{Followed, follow};
 pub use grpc::RemoteStore;
 pub use key::{Key, KeyError};
+pub use load::{Reports, SeenLoad};
 pub use store::{AllocationRef, Change, Command, Entry, Event, Fault, Listing, Op, Store, StoreError};
 pub use tandem_wire::id::Revision;
 pub use watch::{Changes, Watch};

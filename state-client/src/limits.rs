@@ -55,3 +55,11 @@ pub const FOLLOWED_WAITING: usize = 4;
 pub const FOLLOW_RETRY: Duration = Duration::from_millis(20);
 /// The longest wait: a server that comes back is followed again within a blink.
 pub const FOLLOW_RETRY_MAX: Duration = Duration::from_millis(250);
+
+/// Relays that report their load to one server at once: 300 of a PoP, with streams that hang from before. What is over is
+/// told to come back.
+pub const LOAD_STREAMS: usize = 512;
+/// How soon a server that was away is told of a relay's load again; it doubles, up to [`LOAD_RETRY_MAX`].
+pub const LOAD_RETRY: Duration = Duration::from_millis(100);
+/// The longest wait: a server that comes back has everybody's load two seconds later at most.
+pub const LOAD_RETRY_MAX: Duration = Duration::from_secs(1);

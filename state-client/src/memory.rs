@@ -16,6 +16,7 @@ use tandem_wire::redact::ClientAddr;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
+use crate::load::{self, KeptLoads, Reports, SeenLoad};
 use crate::{
     AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Key, Listing, Store, StoreError, Watch, limits,
 };
@@ -28,6 +29,10 @@ struct Content {
     records: BTreeMap<Key, Entry>,
     changes: Vec<Event>,
     revision: Revision,
+    /// Changes up to this one are no longer kept.
+    first: Revision,
+    /// How often everything was replaced.
+    life: u64,
 }
 
 /// A store in memory.
@@ -37,18 +42,20 @@ pub struct MemoryStore {
     content: Arc<Mutex<Content>>,
     latest: Arc<watch::Sender<Revision>>,
     away: Arc<AtomicBool>,
+    loads: Arc<KeptLoads>,
 }
 
 impl MemoryStore {
     /// An empty one.
     #[must_use]
     pub fn new(pop: PopId) -> Self {
-        let content = Content { revision: FIRST, ..Content::default() };
+        let content = Content { revision: FIRST, first: FIRST, ..Content::default() };
         Self {
             pop,
             content: Arc::new(Mutex::new(content)),
             latest: Arc::new(watch::Sender::new(FIRST)),
             away: Arc::default(),
+            loads: Arc::default(),
         }
     }
 
@@ -56,6 +63,43 @@ impl MemoryStore {
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
         self.latest.send_modify(|_| {});
+    }
+
+    /// Deletes everything, as when a store is made anew in the old one's place: its revisions are later than all that there
+    /// were. Who follows must list everything anew.
+    pub fn wipe(&self) {
+        self.replace(|content| {
+            content.records.clear();
+            Revision(content.revision.0 + 1_000_000)
+        });
+    }
+
+    /// Makes everything as it was at `revision`, as when a snapshot is put back. Who follows must list everything anew.
+    pub fn put_back(&self, revision: Revision) {
+        self.replace(|content| {
+            let mut records = BTreeMap::new();
+            for Event { key, revision, value } in content.changes.iter().filter(|event| event.revision <= revision) {
+                match value {
+                    Some(value) => {
+                        let (key, revision, value) = (*key, *revision, Arc::clone(value));
+                        records.insert(key, Entry { key, revision, value });
+                    }
+                    None => _ = records.remove(key),
+                }
+            }
+            content.records = records;
+            revision
+        });
+    }
+
+    fn replace(&self, act: impl FnOnce(&mut Content) -> Revision) {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let revision = act(&mut content);
+        (content.revision, content.first) = (revision, revision);
+        content.changes.clear();
+        content.life += 1;
+        drop(content);
+        self.latest.send_replace(revision);
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Content) -> T) -> Result<T, StoreError> {
@@ -120,13 +164,13 @@ impl Store for MemoryStore {
     }
 
     async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
-        self.with(
-            |content| {
-                if after < FIRST || after > content.revision { Err(StoreError::Compacted) } else { Ok(()) }
-            },
-        )??;
+        let life = self.with(|content| {
+            let kept = after >= content.first && after <= content.revision;
+            if kept { Ok(content.life) } else { Err(StoreError::Compacted) }
+        })??;
         let latest = WatchStream::new(self.latest.subscribe());
-        let followed = Followed { store: self.clone(), latest, buckets: buckets.clone(), at: after, ended: false };
+        let followed =
+            Followed { store: self.clone(), latest, buckets: buckets.clone(), at: after, life, ended: false };
         Ok(Watch::new(Box::pin(followed), after))
     }
 
@@ -157,6 +201,22 @@ impl Store for MemoryStore {
             found.map(|(_, owner)| owner)
         })
     }
+
+    async fn report_load(&self, reports: Reports) {
+        load::each(reports, |report| {
+            let entry = self.with(|content| content.records.get(&Key::Relay(self.pop, report.relay)).cloned());
+            // While it is away it hears nothing.
+            let Ok(entry) = entry else { return };
+            self.loads.take(report, entry.as_ref().map(|entry| &*entry.value));
+        })
+        .await;
+    }
+
+    async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError> {
+        self.with(|content| {
+            self.loads.list(|relay| load::incarnation(&content.records.get(&Key::Relay(self.pop, relay))?.value))
+        })
+    }
 }
 
 /// What has changed since, each time that something has.
@@ -165,6 +225,7 @@ struct Followed {
     latest: WatchStream<Revision>,
     buckets: BucketSet,
     at: Revision,
+    life: u64,
     ended: bool,
 }
 
@@ -181,14 +242,17 @@ impl Stream for Followed {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(_)) => {}
             }
-            let (after, buckets) = (self.at, self.buckets.clone());
+            let (after, life, buckets) = (self.at, self.life, self.buckets.clone());
             let changes = self.store.with(|content| {
+                if content.life != life {
+                    return Err(StoreError::Compacted);
+                }
                 let start = content.changes.partition_point(|event| event.revision <= after);
                 let later = content.changes.get(start..).unwrap_or_default();
                 let wanted = |event: &&Event| buckets.has(event.key);
-                Changes { events: later.iter().filter(wanted).cloned().collect(), reached: content.revision }
+                Ok(Changes { events: later.iter().filter(wanted).cloned().collect(), reached: content.revision })
             });
-            match changes {
+            match changes.and_then(|changes| changes) {
                 Ok(changes) if changes.reached == after => {}
                 Ok(changes) => {
                     self.at = changes.reached;

@@ -15,6 +15,7 @@ use tandem_wire::redact::ClientAddr;
 use crate::buckets::BucketSet;
 use crate::key::Key;
 use crate::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
+use crate::load::{Reports, SeenLoad};
 use crate::watch::Watch;
 
 /// What one operation does to its record.
@@ -213,6 +214,17 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Away`] and the faults.
     async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError>;
+
+    /// Says how loaded a relay is, for as long as there is somebody who says it: what stands in `reports`, and each that
+    /// follows. Every state server that there is to talk to is told; one that is away misses what is said meanwhile.
+    /// Nothing of it is stored, and what is ignored ([`tandem_core::load`]) is counted and not answered.
+    async fn report_load(&self, reports: Reports);
+
+    /// How loaded the relays are, by their ids: those that have said so lately, to the state server that is asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`].
+    async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError>;
 
     /// How old the last answer may be: what was stored this long before it is in it. Zero while all is well; it grows when
     /// a store that others write to as well cannot be reached, and answers go on from memory.

@@ -74,6 +74,11 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
+    /// Whose records these are.
+    pub(crate) const fn pop(&self) -> PopId {
+        self.pop
+    }
+
     pub(crate) fn new(pop: PopId, listing: Listing) -> Self {
         let mut cache = Self {
             pop,

@@ -13,6 +13,7 @@ pub mod fleet;
 mod follower;
 mod index;
 pub mod limits;
+mod loads;
 mod server;
 mod shared;
 mod writer;

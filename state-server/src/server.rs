@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
 use tandem_state_client::{
-    AllocationRef, BucketSet, Change, Command, Entry, Key, Listing, Revision, Store, StoreError, Watch,
+    AllocationRef, BucketSet, Change, Command, Entry, Key, Listing, Reports, Revision, SeenLoad, Store, StoreError,
+    Watch,
 };
 use tandem_telemetry::metric::{Series, state as metric};
 use tandem_telemetry::registry::Source;
@@ -26,6 +27,7 @@ use crate::embedded::Embedded;
 use crate::etcd::{self, EtcdConfig};
 use crate::follower::Follower;
 use crate::limits;
+use crate::loads;
 use crate::shared::{AWAY, Cause, Counters, Shared};
 use crate::writer::{Job, Writer};
 
@@ -159,6 +161,7 @@ impl Source for Shared {
         for (series, total) in series.zip(counters.chain(gauges).chain(unwritable)) {
             emit(*series, total);
         }
+        loads::collect(self, emit);
     }
 }
 
@@ -222,6 +225,14 @@ impl Store for StateServer {
 
     async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError> {
         Ok(self.shared.read(|cache| cache.find_client(transport, client)))
+    }
+
+    async fn report_load(&self, reports: Reports) {
+        self.shared.report_load(self.pop, reports).await;
+    }
+
+    async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError> {
+        Ok(self.shared.loads())
     }
 
     fn age(&self) -> Duration {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tandem_state_client::StoreError;
+use tandem_state_client::load::KeptLoads;
 use tokio::time::Instant;
 
 use crate::cache::Cache;
@@ -48,6 +49,8 @@ pub enum Cause {
 pub(crate) struct Shared {
     cache: RwLock<Cache>,
     pub(crate) counters: Counters,
+    /// What relays say of their load: in memory, and nowhere else.
+    pub(crate) loads: KeptLoads,
     unwritable: AtomicU8,
     /// Where `current` counts from; `None`: the cache is always what is stored.
     opened: Option<Instant>,
@@ -61,6 +64,7 @@ impl Shared {
         Self {
             cache: RwLock::new(cache),
             counters: Counters::default(),
+            loads: KeptLoads::new(),
             unwritable: AtomicU8::new(Cause::None as u8),
             opened: None,
             current: AtomicU64::new(0),

@@ -1,17 +1,18 @@
 //! Stores that are wrong in one way each: the conformance suite must find every one of them.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tandem_core::topology::Transport;
 use tandem_state_client::{
-    AllocationRef, BucketSet, Changes, Command, Entry, Key, Listing, Revision, Store, StoreError, Watch, conformance,
+    AllocationRef, BucketSet, Change, Changes, Command, Entry, Key, Listing, Op, Reports, Revision, SeenLoad, Store,
+    StoreError, Watch, conformance, load,
 };
 use tandem_state_server::StateServer;
-use tandem_wire::id::CallId;
+use tandem_wire::id::{BucketId, CallId, RelayId};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::units::Wall;
 
@@ -37,9 +38,14 @@ enum Wrong {
     WatchTearsCommandsApart,
     FindsNobody,
     FindsForever,
+    HearsNoLoad,
+    HearsTheFirstLoad,
+    StoresLoads,
+    LoadsHaveNoAge,
+    LoadsForever,
 }
 
-const ALL: [Wrong; 18] = [
+const ALL: [Wrong; 23] = [
     Wrong::AcceptsWhatIsStale,
     Wrong::NamesTheWrongRecord,
     Wrong::TearsCommandsApart,
@@ -58,12 +64,18 @@ const ALL: [Wrong; 18] = [
     Wrong::WatchTearsCommandsApart,
     Wrong::FindsNobody,
     Wrong::FindsForever,
+    Wrong::HearsNoLoad,
+    Wrong::HearsTheFirstLoad,
+    Wrong::StoresLoads,
+    Wrong::LoadsHaveNoAge,
+    Wrong::LoadsForever,
 ];
 
 struct Mutant {
     store: Arc<StateServer>,
     wrong: Wrong,
     found: Mutex<HashMap<ClientAddr, AllocationRef>>,
+    loads: Mutex<BTreeMap<RelayId, SeenLoad>>,
 }
 
 impl Mutant {
@@ -194,13 +206,50 @@ impl Store for Mutant {
             _ => found,
         })
     }
+
+    async fn report_load(&self, reports: Reports) {
+        let (latest, heard) = tokio::sync::watch::channel(None);
+        let saying = async move {
+            let latest = latest;
+            let mut first = None;
+            let mut each = Vec::new();
+            load::each(reports, |report| {
+                let first = first.get_or_insert(report);
+                let report = if self.is(Wrong::HearsTheFirstLoad) { *first } else { report };
+                if !self.is(Wrong::HearsNoLoad) {
+                    latest.send_replace(Some(report));
+                }
+                if self.is(Wrong::StoresLoads) && each.is_empty() {
+                    let key = Key::Call(CallId::new(conformance::POP, BucketId(report.relay.0), 1));
+                    let op = Op { key, based_on: Revision::ZERO, change: Change::Put(b"load".to_vec()) };
+                    let store = Arc::clone(&self.store);
+                    each.push(tokio::spawn(async move { store.commit(Command { ops: vec![op] }).await }));
+                }
+            })
+            .await;
+        };
+        tokio::join!(saying, self.store.report_load(heard));
+    }
+
+    async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError> {
+        let mut loads = self.store.loads().await?;
+        if self.is(Wrong::LoadsHaveNoAge) {
+            loads.iter_mut().for_each(|seen| seen.age = Duration::ZERO);
+        }
+        if self.is(Wrong::LoadsForever) {
+            let mut known = self.loads.lock().unwrap();
+            known.extend(loads.into_iter().map(|seen| (seen.report.relay, seen)));
+            loads = known.values().copied().collect();
+        }
+        Ok(loads)
+    }
 }
 
 async fn failing(wrong: Wrong) -> Vec<&'static str> {
     let folder = tempfile::tempdir().unwrap();
     let now = || Wall::from_secs(1_795_000_000);
     let store = StateServer::open(&folder.path().join("state.redb"), conformance::POP, now).unwrap();
-    conformance::failing(Arc::new(Mutant { store, wrong, found: Mutex::default() })).await
+    conformance::failing(Arc::new(Mutant { store, wrong, found: Mutex::default(), loads: Mutex::default() })).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tandem_core::topology::Transport;
 use tandem_state_client::conformance::POP;
 use tandem_state_client::{
-    AllocationRef, BucketSet, Change, Command, Entry, Key, Listing, Op, RemoteStore, Revision, Store, StoreError,
-    Watch, grpc, limits,
+    AllocationRef, BucketSet, Change, Command, Entry, Key, Listing, Op, RemoteStore, Reports, Revision, SeenLoad,
+    Store, StoreError, Watch, grpc, limits,
 };
 use tandem_state_server::StateServer;
 use tandem_wire::id::{BucketId, CallId, LegId};
@@ -87,6 +87,7 @@ async fn every_question(store: &RemoteStore) -> Vec<Option<StoreError>> {
         store.restore(&BucketSet::all()).await.err(),
         store.watch(&BucketSet::all(), Revision(1)).await.err(),
         store.find_client(Transport::Udp, address).await.err(),
+        store.loads().await.err(),
     ]
 }
 
@@ -101,12 +102,12 @@ async fn who_does_not_have_the_secret_gets_nothing_and_changes_nothing() {
     let serving = Serving::new(Arc::clone(&store)).await;
     for wrong in [vec![], vec![8; 32], vec![7; 31], vec![7; 33]] {
         let stranger = client(serving.address, &Secret::new(wrong));
-        assert_eq!(every_question(&stranger).await, vec![Some(StoreError::Unauthorized); 5]);
+        assert_eq!(every_question(&stranger).await, vec![Some(StoreError::Unauthorized); 6]);
     }
     assert!(store.restore(&BucketSet::all()).await.unwrap().entries.is_empty());
     // The right one is heard: all but the watch, whose revision is not kept.
     let heard = every_question(&serving.client()).await;
-    assert_eq!(heard, [None, None, None, Some(StoreError::Compacted), None]);
+    assert_eq!(heard, [None, None, None, Some(StoreError::Compacted), None, None]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,7 +306,7 @@ async fn where_one_of_two_servers_is_not_there_the_other_is_asked_at_once() {
         timeout(limits::CONNECT_TIMEOUT, remote.commit(command(n as u128 + 1))).await.expect("it waited").unwrap();
         let errors = timeout(limits::CONNECT_TIMEOUT, every_question(&several(addresses))).await.expect("it waited");
         let key = Key::Call(call(1));
-        assert_eq!(errors, [Some(StoreError::Stale { key }), None, None, Some(StoreError::Compacted), None]);
+        assert_eq!(errors, [Some(StoreError::Stale { key }), None, None, Some(StoreError::Compacted), None, None]);
     }
 }
 
@@ -333,6 +334,14 @@ struct Old(Arc<StateServer>);
 
 #[async_trait::async_trait]
 impl Store for Old {
+    async fn report_load(&self, reports: Reports) {
+        self.0.report_load(reports).await;
+    }
+
+    async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError> {
+        self.0.loads().await
+    }
+
     async fn commit(&self, command: Command) -> Result<Revision, StoreError> {
         self.0.commit(command).await
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
-use tandem_wire::id::{BucketId, RelayId};
+use tandem_wire::id::{BucketId, RelayId, Revision};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::tunnel::{Cookie, Head};
 use tandem_wire::units::Mono;
@@ -24,14 +24,24 @@ use crate::topology::{Incarnation, Row, Standing, Table};
 pub struct Plan {
     pub(super) table: Table,
     pub(super) rows: Rows,
+    /// Of the record.
+    revision: Revision,
+    /// The store has gone back to it.
+    restored: bool,
 }
 
 impl Plan {
-    /// Computes the rows.
+    /// Computes the rows of a table that stands in the store since `revision`.
     #[must_use]
-    pub fn of(table: Table) -> Self {
+    pub fn of(table: Table, revision: Revision) -> Self {
         let rows = Rows::of(&table);
-        Self { table, rows }
+        Self { table, rows, revision, restored: false }
+    }
+
+    /// The same, of a store that has gone back to this table: it is the truth though we have seen a later one.
+    #[must_use]
+    pub fn restored(self) -> Self {
+        Self { restored: true, ..self }
     }
 
     /// The epoch of the table.
@@ -64,6 +74,8 @@ pub(super) struct Choice {
 /// All relays of the table.
 pub(super) struct Fleet {
     pub(super) epoch: u32,
+    /// Of the table's record.
+    revision: Revision,
     pub(super) rows: Option<Rows>,
     /// By their places in the table.
     pub(super) relays: Vec<Relay>,
@@ -86,6 +98,7 @@ impl Fleet {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             epoch: 0,
+            revision: Revision::ZERO,
             rows: None,
             relays: Vec::new(),
             lines: Vec::new(),
@@ -99,9 +112,11 @@ impl Fleet {
         }
     }
 
-    /// Goes by a newer table from now on; an older one, or the same, changes nothing. Gives whether it did.
+    /// Goes by a later table from now on; an earlier one, or the same, changes nothing. Gives whether it did. Which is later
+    /// the store decides, by its revisions: epochs begin anew with a store that was wiped.
     pub(super) fn take_over(&mut self, now: Mono, plan: Plan) -> bool {
-        if self.rows.is_some() && plan.table.epoch <= self.epoch {
+        let another = if plan.restored { plan.revision != self.revision } else { plan.revision > self.revision };
+        if self.rows.is_some() && !another {
             return false;
         }
         let mut before = core::mem::take(&mut self.relays);
@@ -121,7 +136,7 @@ impl Fleet {
         }
         self.tunnels = self.relays.iter().map(|relay| ClientAddr::new(relay.tunnel)).collect();
         self.tunnels.sort_unstable();
-        (self.epoch, self.rows) = (plan.table.epoch, Some(plan.rows));
+        (self.epoch, self.revision, self.rows) = (plan.table.epoch, plan.revision, Some(plan.rows));
         if let Some(frozen) = &mut self.frozen {
             let relays = &self.relays;
             frozen.keep(|id| relays.iter().any(|relay| relay.id == id));

@@ -43,7 +43,7 @@ pub struct Line(pub u16);
 /// What steering is told.
 #[derive(Debug)]
 pub enum Input {
-    /// The table has changed, or was read. One that is not newer changes nothing.
+    /// The table has changed, or was read. One that the store had before ours changes nothing, unless it has gone back to it.
     Plan(Box<Plan>),
     /// The store's index of addresses has changed.
     Claim(Claim),

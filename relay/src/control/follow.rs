@@ -43,7 +43,7 @@ pub(super) async fn follow(
         };
         wait = limits::RESTORE_RETRY;
         counters.restores.fetch_add(1, Ordering::Relaxed);
-        held.send_replace(holding.epoch);
+        held.send_replace(holding.turn);
         let mut following = Following { store: &*store, holding, at, events: &events, counters: &counters };
         if following.run(&mut wanted, &held).await.is_err() {
             return;
@@ -117,8 +117,8 @@ impl Following<'_> {
             let next = behind.then(|| wanted.borrow_and_update().clone());
             let error = if let Some(next) = next {
                 match self.hold(next).await? {
-                    Ok(epoch) => {
-                        held.send_replace(epoch);
+                    Ok(turn) => {
+                        held.send_replace(turn);
                         behind = false;
                         continue;
                     }
@@ -162,7 +162,7 @@ impl Following<'_> {
             self.events.tell(residency::Input::Narrowed { ranges: wanted.buckets.ranges() }).await?;
         }
         self.holding = wanted;
-        Ok(Ok(self.holding.epoch))
+        Ok(Ok(self.holding.turn))
     }
 
     /// Tells changes until there is a reason not to. What was told in part when this is given up is told again.

@@ -1,13 +1,15 @@
 //! The trait's values to the wire's and back.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use tandem_core::topology::Transport;
-use tandem_wire::id::{AllocationId, LegId, Revision};
+use tandem_core::load::{Load, Report};
+use tandem_core::topology::{Incarnation, Transport};
+use tandem_wire::id::{AllocationId, LegId, RelayId, Revision};
 use tandem_wire::redact::ClientAddr;
 
 use super::proto;
-use crate::{AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Fault, Kinds, Op, StoreError};
+use crate::{AllocationRef, BucketSet, Change, Changes, Command, Entry, Event, Fault, Kinds, Op, SeenLoad, StoreError};
 
 pub(super) fn command_to(command: Command) -> proto::CommitRequest {
     let ops = command.ops.into_iter().map(|op| proto::Op {
@@ -131,6 +133,55 @@ pub(super) fn owner_from(owner: &proto::Owner) -> Result<AllocationRef, StoreErr
     read().ok_or(StoreError::Garbled)
 }
 
+pub(super) fn report_to(report: Report) -> proto::LoadReport {
+    let Report { relay, incarnation, epoch, load } = report;
+    proto::LoadReport {
+        relay: relay.0.into(),
+        incarnation: incarnation.0,
+        epoch,
+        calls: load.calls,
+        allocations: load.allocations,
+        received_packets_per_s: load.received_packets_per_s,
+        sent_packets_per_s: load.sent_packets_per_s,
+        received_bytes_per_s: load.received_bytes_per_s,
+        sent_bytes_per_s: load.sent_bytes_per_s,
+        dropped_packets_per_s: load.dropped_packets_per_s,
+        cpu_permille: load.cpu_permille.into(),
+    }
+}
+
+pub(super) fn report_from(report: &proto::LoadReport) -> Result<Report, StoreError> {
+    let invalid = |_| StoreError::Invalid(Fault::Unreadable);
+    let load = Load {
+        calls: report.calls,
+        allocations: report.allocations,
+        received_packets_per_s: report.received_packets_per_s,
+        sent_packets_per_s: report.sent_packets_per_s,
+        received_bytes_per_s: report.received_bytes_per_s,
+        sent_bytes_per_s: report.sent_bytes_per_s,
+        dropped_packets_per_s: report.dropped_packets_per_s,
+        cpu_permille: u16::try_from(report.cpu_permille).map_err(invalid)?,
+    };
+    let relay = RelayId(u16::try_from(report.relay).map_err(invalid)?);
+    Ok(Report { relay, incarnation: Incarnation(report.incarnation), epoch: report.epoch, load })
+}
+
+pub(super) fn loads_to(loads: Vec<SeenLoad>) -> proto::LoadsReply {
+    let loads = loads.into_iter().map(|SeenLoad { report, age }| proto::SeenLoad {
+        report: Some(report_to(report)),
+        age_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
+    });
+    proto::LoadsReply { loads: loads.collect() }
+}
+
+pub(super) fn loads_from(reply: &proto::LoadsReply) -> Result<Vec<SeenLoad>, StoreError> {
+    let loads = reply.loads.iter().map(|seen| {
+        let report = seen.report.as_ref().and_then(|report| report_from(report).ok()).ok_or(StoreError::Garbled)?;
+        Ok(SeenLoad { report, age: Duration::from_millis(seen.age_ms.into()) })
+    });
+    loads.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn the_id_and_the_share_of_a_core_in_a_report_have_16_bits() {
+        let good = proto::LoadReport { relay: 65_535, cpu_permille: 65_535, ..proto::LoadReport::default() };
+        assert!(report_from(&good).is_ok());
+        for bad in [
+            proto::LoadReport { relay: 65_536, ..proto::LoadReport::default() },
+            proto::LoadReport { cpu_permille: 65_536, ..proto::LoadReport::default() },
+        ] {
+            assert_eq!(report_from(&bad), Err(UNREADABLE));
+            let seen = proto::SeenLoad { report: Some(bad), age_ms: 0 };
+            assert_eq!(loads_from(&proto::LoadsReply { loads: vec![seen] }), Err(StoreError::Garbled));
+        }
+    }
+
+    #[test]
     fn a_client_is_18_bytes() {
         for client in [vec![], vec![0; 17], vec![0; 19]] {
             let request = proto::FindClientRequest { transport: "u".to_owned(), client };
@@ -239,6 +304,19 @@ mod tests {
         }
 
         #[test]
+        fn loads_survive_the_wire(
+            seen in prop::collection::vec((any::<(u16, u64, u32, u32, u32)>(), any::<(u32, u32, u64, u64, u32, u16)>(), any::<u32>()), 0..5),
+        ) {
+            let seen: Vec<SeenLoad> = seen.into_iter().map(|((relay, incarnation, epoch, calls, allocations), rates, age_ms)| {
+                let (received_packets_per_s, sent_packets_per_s, received_bytes_per_s, sent_bytes_per_s, dropped_packets_per_s, cpu_permille) = rates;
+                let load = Load { calls, allocations, received_packets_per_s, sent_packets_per_s, received_bytes_per_s, sent_bytes_per_s, dropped_packets_per_s, cpu_permille };
+                let report = Report { relay: RelayId(relay), incarnation: Incarnation(incarnation), epoch, load };
+                SeenLoad { report, age: Duration::from_millis(age_ms.into()) }
+            }).collect();
+            prop_assert_eq!(loads_from(&loads_to(seen.clone())), Ok(seen));
+        }
+
+        #[test]
         fn no_bytes_panic_the_reader_of_a_message(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = proto::CommitRequest::decode(&bytes[..]).map(command_from);
             let _ = proto::Changes::decode(&bytes[..]).map(changes_from);
@@ -246,6 +324,8 @@ mod tests {
             let _ = proto::FindClientRequest::decode(&bytes[..]).map(|request| client_from(&request));
             let _ = proto::Owner::decode(&bytes[..]).map(|owner| owner_from(&owner));
             let _ = proto::Entry::decode(&bytes[..]).map(entry_from);
+            let _ = proto::LoadReport::decode(&bytes[..]).map(|report| report_from(&report));
+            let _ = proto::LoadsReply::decode(&bytes[..]).map(|reply| loads_from(&reply));
         }
     }
 }

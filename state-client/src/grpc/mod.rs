@@ -6,6 +6,7 @@
 mod connections;
 mod convert;
 mod remote;
+mod reports;
 mod service;
 mod status;
 

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use tandem_core::topology::Transport;
 use tandem_wire::id::{CallId, Revision};
 use tandem_wire::redact::{ClientAddr, Secret};
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -21,12 +22,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::proto::state_client::StateClient;
 use super::status::{age_ms, from_status};
-use super::{AUTHORIZATION, bearer, convert, proto};
-use crate::{AllocationRef, BucketSet, Command, Entry, Fault, Key, Listing, Store, StoreError, Watch, limits};
+use super::{AUTHORIZATION, bearer, convert, proto, reports};
+use crate::{
+    AllocationRef, BucketSet, Command, Entry, Fault, Key, Listing, Reports, SeenLoad, Store, StoreError, Watch, limits,
+};
 
 /// Puts the secret on every request.
 #[derive(Clone)]
-struct Bearer(MetadataValue<Ascii>);
+pub(super) struct Bearer(MetadataValue<Ascii>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -35,7 +38,7 @@ impl Interceptor for Bearer {
     }
 }
 
-type Client = StateClient<InterceptedService<Channel, Bearer>>;
+pub(super) type Client = StateClient<InterceptedService<Channel, Bearer>>;
 
 /// One or several state servers of one store, in other processes.
 #[derive(Clone)]
@@ -267,6 +270,19 @@ impl Store for RemoteStore {
         let reply =
             self.ask(async |mut client| self.answer(client.find_client(self.timed(request.clone()))).await).await?;
         reply.owner.as_ref().map(convert::owner_from).transpose()
+    }
+
+    /// Tells every server, whichever is asked otherwise: whoever asks any of them then has the whole.
+    async fn report_load(&self, load: Reports) {
+        let servers = self.servers.iter().cloned();
+        let mut telling: JoinSet<()> = servers.map(|server| reports::tell(server, load.clone())).collect();
+        drop(load);
+        while telling.join_next().await.is_some() {}
+    }
+
+    async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError> {
+        let ask = async |mut client: Client| self.answer(client.loads(self.timed(proto::LoadsRequest {}))).await;
+        convert::loads_from(&self.ask(ask).await?)
     }
 
     fn age(&self) -> Duration {

@@ -16,17 +16,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_stream::wrappers::WatchStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::connections::connections;
 use super::proto::state_server::{State, StateServer};
 use super::status::{set_age, to_status};
-use super::{AUTHORIZATION, bearer, convert, proto};
+use super::{AUTHORIZATION, bearer, convert, proto, reports};
 use crate::{Entry, Fault, Listing, Store, StoreError, Watch, limits};
 
 struct Service<S: ?Sized> {
     store: Arc<S>,
     lists: Arc<Semaphore>,
+    load_streams: Arc<Semaphore>,
     /// Its sender is dropped when the server is to end.
     closing: watch::Receiver<()>,
 }
@@ -34,8 +35,7 @@ struct Service<S: ?Sized> {
 impl<S: Store + ?Sized> Service<S> {
     /// A place for one list more.
     fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
-        let away = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
-        Arc::clone(&self.lists).try_acquire_owned().map_err(|_| to_status(&away))
+        Arc::clone(&self.lists).try_acquire_owned().map_err(|_| to_status(&AWAY))
     }
 
     /// An answer from what the store remembers.
@@ -45,6 +45,8 @@ impl<S: Store + ?Sized> Service<S> {
         response
     }
 }
+
+const AWAY: StoreError = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
 
 fn status(error: StoreError) -> Status {
     to_status(&error)
@@ -101,6 +103,19 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
         let owner = self.store.find_client(transport, client).await.map_err(status)?;
         Ok(self.aged(proto::FindClientReply { owner: owner.map(convert::owner_to) }))
     }
+
+    async fn report_load(
+        &self,
+        request: Request<Streaming<proto::LoadReport>>,
+    ) -> Result<Response<proto::ReportLoadReply>, Status> {
+        let place = Arc::clone(&self.load_streams).try_acquire_owned().map_err(|_| to_status(&AWAY))?;
+        reports::hear(Arc::clone(&self.store), request.into_inner(), self.closing.clone(), place).await?;
+        Ok(Response::new(proto::ReportLoadReply {}))
+    }
+
+    async fn loads(&self, _: Request<proto::LoadsRequest>) -> Result<Response<proto::LoadsReply>, Status> {
+        Ok(Response::new(convert::loads_to(self.store.loads().await.map_err(status)?)))
+    }
 }
 
 /// A list in parts, each made when there is room for it on the connection.
@@ -152,8 +167,7 @@ impl Stream for Told {
         }
         if let Poll::Ready(None) = Pin::new(&mut self.closing).poll_next(context) {
             self.ended = true;
-            let away = StoreError::Away { retry_after_ms: limits::RETRY_AFTER_MS };
-            return Poll::Ready(Some(Err(to_status(&away))));
+            return Poll::Ready(Some(Err(to_status(&AWAY))));
         }
         match self.watch.poll_changes(context) {
             Poll::Pending => Poll::Pending,
@@ -193,7 +207,8 @@ pub async fn serve<S: Store + ?Sized + 'static>(
         drop(open);
     };
     let lists = Arc::new(Semaphore::new(limits::LISTS_AT_ONCE));
-    let service = StateServer::new(Service { store, lists, closing })
+    let load_streams = Arc::new(Semaphore::new(limits::LOAD_STREAMS));
+    let service = StateServer::new(Service { store, lists, load_streams, closing })
         .max_decoding_message_size(limits::COMMAND_LEN_MAX)
         .max_encoding_message_size(limits::MESSAGE_LEN_MAX);
     Server::builder()

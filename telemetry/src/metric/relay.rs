@@ -80,6 +80,12 @@ metrics! {
     RECEIVED = Counter Count "tandem_relay_received_packets_total";
     /// Datagrams sent.
     SENT = Counter Count "tandem_relay_sent_packets_total";
+    /// Bytes of the datagrams received, as UDP carries them.
+    RECEIVED_BYTES = Counter Bytes "tandem_relay_received_bytes_total";
+    /// Bytes of the datagrams sent, likewise.
+    SENT_BYTES = Counter Bytes "tandem_relay_sent_bytes_total";
+    /// How long the packet thread has run on a core.
+    PACKET_THREAD_CPU = Counter Microseconds "tandem_relay_packet_thread_cpu_microseconds_total";
     /// Receiving failed for another reason than that nothing was there.
     RECEIVE_ERRORS = Counter Count "tandem_relay_receive_errors_total";
     /// Packets forwarded from leg to leg.
@@ -131,8 +137,8 @@ metrics! {
 }
 
 /// What the packet thread publishes, in the order of `relay::metrics`: the counters of `core::switch`, `core::turn`,
-/// `core::residency`, `net::batch`, the thread's own, the tunnel's, and four gauges.
-pub static PACKET_THREAD: [Series; 47] = [
+/// `core::residency`, `net::batch`, the thread's own, the tunnel's, its time on a core, and four gauges.
+pub static PACKET_THREAD: [Series; 50] = [
     FORWARDED.of(Way::ChannelToChannel.label()),
     FORWARDED.of(Way::ChannelToIndication.label()),
     FORWARDED.of(Way::IndicationToChannel.label()),
@@ -163,7 +169,9 @@ pub static PACKET_THREAD: [Series; 47] = [
     DROPPED.of(Dropped::OverCap.label()),
     DROPPED.of(Dropped::HeldInVain.label()),
     RECEIVED.plain(),
+    RECEIVED_BYTES.plain(),
     SENT.plain(),
+    SENT_BYTES.plain(),
     DROPPED.of(Dropped::Oversized.label()),
     DROPPED.of(Dropped::SendFull.label()),
     DROPPED.of(Dropped::SendRefused.label()),
@@ -176,6 +184,7 @@ pub static PACKET_THREAD: [Series; 47] = [
     PASSED_ON.plain(),
     DROPPED.of(Dropped::Foreign.label()),
     DROPPED.of(Dropped::NoWayOut.label()),
+    PACKET_THREAD_CPU.plain(),
     ALLOCATIONS.plain(),
     CALLS.plain(),
     RESTORING.plain(),

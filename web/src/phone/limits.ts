@@ -82,3 +82,12 @@ export const EXAMINE_AGAIN_MS = 1_000;
 
 /** How often the fault panel looks at the processes while it is open: an outage is read off in figures, not by eye. */
 export const FAULTS_LOOK_MS = 1_000;
+
+/** Requests for a call that were given up and are remembered: a person asks for one after the other. */
+export const GIVEN_UP_MAX = 16;
+
+/** How long after that a call may still come of it that this tab is told of: a lost socket may take as long to be back. */
+export const GHOST_COMES_WITHIN_MS = 300_000;
+
+/** How far the clocks of two servers may be apart when one says how long ago it is that the other made a call. */
+export const SERVERS_APART_MS = 2_000;

@@ -1,4 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { GHOST_COMES_WITHIN_MS } from "./limits.ts";
+import { step } from "./machine.ts";
 import { type Event, INITIAL, screenOf, type State } from "./state.ts";
 import { BOB, NOW_MS, names, offer, place, play, push, refusal, signedIn, view } from "./testing.ts";
 
@@ -250,6 +252,44 @@ describe("a tab that was reloaded", () => {
     expect(late.state.ended?.cause).toBe("server-away");
     // What comes of it later changes nothing.
     expect(play(late.state, { t: "push", push: push("accepted", "c9", {}) }).effects).toEqual([]);
+  });
+
+  describe("when it was told that there is no call, and is told of one by the connection that comes back", () => {
+    const away = (): State => play(signedIn(), DIAL, { t: "refused", attempt: 1, failure: refusal(503, "store_away") }).state;
+    const own = (age_ms: number): Event => sync(push("leg_joined", "c9", { leg: 1, my_leg: 1, age_ms }));
+
+    it("ends the one that it had asked for", () => {
+      const { state, effects } = play(away(), own(1_000));
+      expect(effects).toEqual([{ t: "end", call_id: "c9" }]);
+      expect(play(state, { t: "push", push: push("accepted", "c9", {}) }).effects).toEqual([]);
+    });
+
+    it("comes back into one that was there before it asked", () => {
+      expect(names(play(away(), own(60_000)).effects)).toEqual(["look"]);
+    });
+
+    it("comes back into one when the server has said that it made none", () => {
+      const { state } = play(signedIn(), DIAL, { t: "refused", attempt: 1, failure: refusal(409, "no_devices") });
+      expect(names(play(state, own(0)).effects)).toEqual(["look"]);
+    });
+
+    it("ends one that was given up before the server had answered, whatever it answers and when it is told", () => {
+      for (const told of [own(0), { t: "push", push: push("leg_joined", "c9", { leg: 1, my_leg: 1 }) } as const]) {
+        const waits = play(signedIn(), DIAL, { t: "hang_up" }, told);
+        expect(names(waits.effects)).not.toContain("end");
+        const refused = play(waits.state, { t: "refused", attempt: 1, failure: refusal(503, "store_away") });
+        expect(refused.effects).toEqual([{ t: "end", call_id: "c9" }]);
+        const placed = play(waits.state, { t: "placed", attempt: 1, place: place("c9") });
+        expect(placed.effects).toEqual([{ t: "end", call_id: "c9" }]);
+        expect(placed.state.doubted).toEqual([]);
+      }
+    });
+
+    it("does so for some minutes, and not for ever", () => {
+      const { state } = play(away());
+      const later = step(state, own(0), NOW_MS + GHOST_COMES_WITHIN_MS);
+      expect(names(later.effects)).toEqual(["look"]);
+    });
   });
 
   it("stays at home when the call has ended meanwhile", () => {

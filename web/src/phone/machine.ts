@@ -3,6 +3,7 @@
 
 import type { Failure } from "./causes.ts";
 import { drop, finish, finishRefused, finishUnsealed, finishUnsecured, leave, yieldTo } from "./ending.ts";
+import { giveUp, takeUpDoubted } from "./ghosts.ts";
 import { GLARE_WAIT_MS, SIGN_IN_AGAIN_MS } from "./limits.ts";
 import { onPush, onSync, settleEarly } from "./pushes.ts";
 import { onLooked, rejoin } from "./resume.ts";
@@ -107,7 +108,7 @@ type OfAttempt = Extract<Event, { attempt: number }>;
 /** What came of something that was begun earlier. */
 function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
   const { call } = state;
-  if (call === null || call.attempt !== event.attempt) return late(state, event);
+  if (call === null || call.attempt !== event.attempt) return late(state, event, now_ms);
   switch (event.t) {
     case "examined": {
       if (call.phase !== "incoming" || call.examined || call.offer === null) return same(state);
@@ -127,7 +128,9 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
       if (failure.code === "identity_changed") {
         return { state: { ...state, call: { ...call, doubt: true } }, effects: [{ t: "close_line" }] };
       }
-      const over = isSealFault(failure.code) ? finishUnsealed(state, failure, now_ms) : finishRefused(state, failure, now_ms);
+      const placing = call.role === "caller" && call.id === null && call.glare === null;
+      const known = giveUp(state, placing ? call.started_at_ms : null, failure, now_ms);
+      const over = isSealFault(failure.code) ? finishUnsealed(known, failure, now_ms) : finishRefused(known, failure, now_ms);
       return takeUpEarly(call, over, now_ms);
     }
     case "no_media":
@@ -152,13 +155,15 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
 }
 
 /** A call that was given up while the server was being asked is given up there too, now that it has a name. */
-function late(state: State, event: OfAttempt): Step {
-  if (!state.abandoned.includes(event.attempt)) return same(state);
+function late(state: State, event: OfAttempt, now_ms: number): Step {
+  const asked = state.abandoned.find(({ attempt }) => attempt === event.attempt);
+  if (asked === undefined) return same(state);
   if (event.t !== "placed" && event.t !== "answered" && event.t !== "refused") return same(state);
-  const abandoned = state.abandoned.filter((attempt) => attempt !== event.attempt);
-  if (event.t === "refused") return same({ ...state, abandoned });
+  const next = { ...state, abandoned: state.abandoned.filter((one) => one !== asked) };
+  if (event.t === "refused") return takeUpDoubted(giveUp(next, asked.began_ms, event.failure, now_ms), now_ms);
   const { call_id } = event.place;
-  return { state: leave({ ...state, abandoned }, call_id), effects: [{ t: "end", call_id }] };
+  const ended: Step = { state: leave(next, call_id), effects: [{ t: "end", call_id }] };
+  return both(ended, takeUpDoubted(ended.state, now_ms));
 }
 
 function dial(state: State, to: string, media: Media, now_ms: number): Step {
@@ -214,7 +219,8 @@ function hangUp(state: State, now_ms: number): Step {
   // Whether the server has it, or will have it, is known when it answers.
   const placing = call.role === "caller" && call.id === null && call.glare === null;
   const asked = call.problem === null && !call.doubt && (placing || call.phase === "answering");
-  const before = asked ? { ...state, abandoned: [...state.abandoned, call.attempt] } : state;
+  const given_up = { attempt: call.attempt, began_ms: placing ? call.started_at_ms : null };
+  const before = asked ? { ...state, abandoned: [...state.abandoned, given_up] } : state;
   const end: Effect[] = call.id === null ? [] : [{ t: "end", call_id: call.id }];
   if (call.phase === "calling" || call.phase === "ringing") {
     const over = drop(before, "outgoing", now_ms);

@@ -3,6 +3,7 @@
 
 import { causeOfReason } from "./causes.ts";
 import { finish, leave } from "./ending.ts";
+import { doubt, isGhost } from "./ghosts.ts";
 import { EARLY_PUSHES_MAX, RING_GRACE_MS, SIGNALS_HELD_MAX } from "./limits.ts";
 import { rejoin } from "./resume.ts";
 import { type Call, type Offer, type State, type Step, ack, same, both } from "./state.ts";
@@ -35,7 +36,7 @@ export function onPush(state: State, push: Push, told: Told, now_ms: number): St
   if (push.type === "call.offer") return offered(state, push, now_ms);
   if (call !== null && call.id === null && call.glare === null) return hold(state, call, push);
   const own_leg = push.type === "call.leg_joined" && push.my_leg !== undefined && push.my_leg === push.leg;
-  if (own_leg) return told === "sync" ? unknownLeg(state, push) : lateLeg(state, push);
+  if (own_leg) return told === "sync" ? unknownLeg(state, push, now_ms) : lateLeg(state, push);
   return { state, effects: ack(push.id) };
 }
 
@@ -65,12 +66,15 @@ function missed(state: State, push: Push, now_ms: number): Step {
   return { state, effects: [{ t: "remember", entry }, ...ack(push.id)] };
 }
 
-/** This device is in a call that this tab does not know: it was reloaded, or it has left and the server does not know yet. */
-function unknownLeg(state: State, push: Push): Step {
+/**
+ * This device is in a call that this tab does not know: it was reloaded, or it has left and the server does not know yet, or
+ * it was told that there is no such call.
+ */
+function unknownLeg(state: State, push: Push, now_ms: number): Step {
   const { call_id } = push;
   // A call given up while it was being placed: it is ended when the server has answered.
-  if (state.abandoned.length > 0) return same(state);
-  if (state.left.includes(call_id) || state.call !== null) {
+  if (state.abandoned.length > 0) return doubt(state, push);
+  if (state.left.includes(call_id) || state.call !== null || isGhost(state, push, now_ms)) {
     return { state: leave(state, call_id), effects: [{ t: "end", call_id }] };
   }
   const looked = look(state, call_id);
@@ -83,7 +87,7 @@ function unknownLeg(state: State, push: Push): Step {
  */
 function lateLeg(state: State, push: Push): Step {
   const { call_id } = push;
-  if (state.abandoned.length > 0) return { state, effects: ack(push.id) };
+  if (state.abandoned.length > 0) return doubt(state, push);
   return { state: leave(state, call_id), effects: [{ t: "end", call_id }, ...ack(push.id)] };
 }
 

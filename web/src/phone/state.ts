@@ -100,8 +100,12 @@ export interface State {
   looking: readonly string[];
   /** Calls that this tab wants no more of, newest last. */
   left: readonly string[];
-  /** Attempts given up before the server had named the call. */
-  abandoned: readonly number[];
+  /** Attempts given up before the server had named the call; `began_ms` null: it was answered here, not placed. */
+  abandoned: readonly { attempt: number; began_ms: number | null }[];
+  /** Pushes that say that we are in a call, which may be one of these. */
+  doubted: readonly Push[];
+  /** Calls that were asked for and may come though we were told that they do not. */
+  given_up: readonly { began_ms: number; until_ms: number }[];
 }
 
 export const INITIAL: State = {
@@ -119,6 +123,8 @@ export const INITIAL: State = {
   looking: [],
   left: [],
   abandoned: [],
+  doubted: [],
+  given_up: [],
 };
 
 export type Event =

@@ -154,6 +154,35 @@ fn down_lasts_until_a_newer_table_and_until_the_relay_has_shown_itself() {
 }
 
 #[test]
+fn the_table_that_the_store_has_later_counts_whatever_its_epoch() {
+    let mut world = World::of(false, 3);
+    world.plan(serving(7, 1..=3));
+    // The store was wiped: its tables begin at 1 again, and its relays have registered anew. Its revisions are later.
+    let rows = (1..=3).map(|relay| row(relay, 9, Standing::Serving)).collect();
+    world.fates = (1..=3).map(|relay| (relay, Fate::Replaced)).collect();
+    world.run(40);
+    let bucket = world.bucket_of(2, 3);
+    assert_eq!(world.state(2), State::Down(Cause::Replaced), "by the old table");
+    world.fates = (1..=3).map(|relay| (relay, Fate::Lives(1))).collect();
+    world.plan_of_store(Table::new(1, rows), 5_000, false);
+    world.run(100);
+    assert_eq!((world.steering.epoch(), world.state(2), world.goes(bucket)), (1, State::Up, (2, false)));
+    // A state server that is behind shows what was before, with whatever epoch: it changes nothing.
+    for (epoch, revision) in [(7, 107), (2, 4_999), (9, 5_000)] {
+        world.plan_of_store(serving(epoch, [1]), revision, false);
+        assert_eq!((world.steering.epoch(), world.goes(bucket)), (1, (2, false)), "{epoch} {revision}");
+    }
+    // An older state of the store was put back, and is the truth now.
+    world.plan_of_store(serving(3, [1, 3]), 300, true);
+    assert_eq!((world.steering.epoch(), world.goes(bucket).0), (3, 3));
+    // It goes on from there; and what was before it was put back is not later for having been.
+    world.plan_of_store(serving(4, [1]), 301, false);
+    assert_eq!((world.steering.epoch(), world.goes(bucket).0), (4, 1));
+    world.plan_of_store(serving(3, [1, 3]), 301, true);
+    assert_eq!(world.steering.epoch(), 4, "the same record, read again");
+}
+
+#[test]
 fn a_relay_that_says_goodbye_or_has_been_replaced_is_down_at_once() {
     twice(|replaces| {
         let mut world = World::of(replaces, 4);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId};
+use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId, Revision};
 use tandem_wire::redact::{ClientAddr, Secret};
 use tandem_wire::stun::{Class, Method, Writer, attr};
 use tandem_wire::ticket::TicketKey;
@@ -142,8 +142,21 @@ impl World {
     }
 
     pub(super) fn plan(&mut self, table: Table) {
-        self.steering.handle(self.now(), Input::Plan(Box::new(Plan::of(table.clone()))));
+        // As a rule the one with the higher epoch was written later.
+        let revision = Revision(100 + u64::from(table.epoch));
+        self.steering.handle(self.now(), Input::Plan(Box::new(Plan::of(table.clone(), revision))));
         if self.table.as_ref().is_none_or(|known| known.epoch < table.epoch) {
+            self.table = Some(table);
+        }
+        self.carry_out();
+    }
+
+    /// A table of a store whose epochs are not those of the one before.
+    pub(super) fn plan_of_store(&mut self, table: Table, revision: u64, restored: bool) {
+        let plan = Plan::of(table.clone(), Revision(revision));
+        let plan = if restored { plan.restored() } else { plan };
+        self.steering.handle(self.now(), Input::Plan(Box::new(plan)));
+        if self.steering.epoch() == table.epoch {
             self.table = Some(table);
         }
         self.carry_out();
