@@ -104,7 +104,7 @@ mod tests {
         hold.accept().await
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn calls_are_accepted_when_all_of_them_ring_and_no_caller_knows_yet() {
         assert_eq!(accepted(2, &[false, false], true).await, Ok(()));
         assert_eq!(accepted(3, &[false, false], true).await, Err("2 of 3 held calls ring".to_owned()));

@@ -46,7 +46,7 @@ fn row(fault: &Fault, runs: &[Run]) -> String {
 
 /// How long the callers of held calls were left without knowing.
 fn held(fault: &Fault, runs: &[Run]) -> Option<String> {
-    let [p50, max] = [0, 1].map(|which| runs.iter().filter_map(|run| Some(run.held?[which])).collect::<Vec<f64>>());
+    let (p50, max): (Vec<f64>, Vec<f64>) = runs.iter().filter_map(|run| run.held).map(|[p50, max]| (p50, max)).unzip();
     let longest = max.iter().copied().fold(0.0, f64::max);
     (!p50.is_empty()).then(|| {
         let (p50, max) = (median(p50), median(max));
