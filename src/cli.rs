@@ -174,10 +174,13 @@ pub(crate) struct DevArgs {
     /// Says that everything is ready with one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Starts a whole PoP: three nodes of etcd, two state servers, two signaling nodes, two routers, a load balancer and four
+    /// Starts a whole PoP: three nodes of etcd, two state servers, two signaling nodes, two routers, a load balancer and
     /// relays. Its store begins empty. Needs etcd.
     #[arg(long)]
     pub(crate) fleet: bool,
+    /// How many relays a fleet has.
+    #[arg(long, value_name = "1..16", requires = "fleet", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) relays: u8,
     /// Sets one key of a role's config, as in `relay.log.filter=debug` or `state-server.pop=2`. May be repeated.
     #[arg(long, value_name = "ROLE.KEY=VALUE")]
     pub(crate) set: Vec<Setting>,

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::clock::now;
+use crate::hold::Hold;
 use crate::limits;
 use crate::meter::{Flow, Meter};
 use crate::packet::{self, Side};
@@ -40,7 +41,7 @@ pub struct Outcome {
     pub nth: usize,
     /// Its id, if it got one.
     pub id: Option<CallId>,
-    /// From being placed until packets could go both ways.
+    /// From being placed until packets could go both ways; of one that was held: from when it was to be accepted.
     pub set_up: Option<Span>,
     /// Why it is lost.
     pub lost: Option<Lost>,
@@ -101,14 +102,20 @@ impl Outcome {
     }
 }
 
-/// Sets a call up, from one device to the other, and begins to send both ways.
+/// Sets a call up, from one device to the other, and begins to send both ways. One that is held rings until it may be
+/// accepted, and its set-up counts from there.
 ///
 /// # Errors
 /// What became of it instead.
-pub async fn set_up(nth: usize, [caller, callee]: [&Device; 2], stage: &Stage) -> Result<Standing, Outcome> {
-    let began = now();
+pub async fn set_up(
+    nth: usize,
+    [caller, callee]: [&Device; 2],
+    stage: &Stage,
+    hold: Option<&Hold>,
+) -> Result<Standing, Outcome> {
+    let mut began = now();
     let mut id = None;
-    let both = timeout(limits::SET_UP_WITHIN, ring([caller, callee], &mut id)).await;
+    let both = timeout(limits::SET_UP_WITHIN, ring([caller, callee], hold, &mut id, &mut began)).await;
     let (ends, id) = match (both, id) {
         (Ok(Ok(ends)), Some(id)) => (ends, id),
         (Ok(Err(error)), id) => return Err(Outcome::never(nth, id, error.to_string())),
@@ -140,7 +147,9 @@ pub async fn set_up(nth: usize, [caller, callee]: [&Device; 2], stage: &Stage) -
 
 async fn ring(
     [caller, callee]: [&Device; 2],
+    hold: Option<&Hold>,
     id: &mut Option<CallId>,
+    began: &mut Mono,
 ) -> Result<[(Side, Call, TurnTransport); 2], Error> {
     let call = caller.place(&callee.party().account, Media::Audio).await?;
     *id = Some(call.id());
@@ -153,12 +162,26 @@ async fn ring(
         }
     };
     incoming.ringing().await?;
-    let other = incoming.accept().await?;
+    if let Some(hold) = hold {
+        hold.rings(&call).await;
+        *began = now();
+    }
+    let accepted = incoming.accept().await;
+    if let Some(hold) = hold {
+        hold.answered(accepted.is_ok());
+    }
+    let other = accepted?;
     let (here, there) = tokio::try_join!(call.transport(), other.transport())?;
     Ok([(Side::Caller, call, here), (Side::Callee, other, there)])
 }
 
 impl Standing {
+    /// Which call it is.
+    #[must_use]
+    pub const fn id(&self) -> CallId {
+        self.id
+    }
+
     /// Until the run is over. Gaps and delays count from when all calls stand.
     async fn watched(&self, mut parts: watch::Receiver<Part>) {
         // Its sender lives until all calls are over.

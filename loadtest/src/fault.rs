@@ -12,6 +12,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::now;
+use crate::hold::Hold;
 use crate::limits;
 use crate::panel::Panel;
 use crate::timeline::{Act, Fault, Kind};
@@ -37,6 +38,8 @@ pub struct Doer {
     pub registry: Arc<Registry>,
     /// For those that are asked of `tandem dev`.
     pub panel: Option<Panel>,
+    /// The calls that are held.
+    pub hold: Arc<Hold>,
 }
 
 impl Doer {
@@ -69,6 +72,7 @@ impl Doer {
                 let pid = self.registry.pid(target).ok_or_else(|| format!("{target} does not run"))?;
                 signal(*kind, pid)
             }
+            Act::Accept => self.hold.accept().await,
             Act::Exec(words) => exec(words).await,
             Act::Post { path, body } => {
                 let panel = self.panel.as_ref().ok_or("there is no fault panel: name it with --dev")?;
@@ -113,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn faults_are_done_at_their_time_and_what_could_not_be_done_is_said() {
         let exec = |words: &[&str]| Act::Exec(words.iter().map(|word| (*word).to_owned()).collect());
-        let doer = Doer { registry: Arc::new(Registry::new([])), panel: None };
+        let doer = Doer { registry: Arc::new(Registry::new([])), panel: None, hold: Arc::new(Hold::new(0)) };
         let begin = now();
         let done = doer
             .run(vec![
@@ -123,11 +127,12 @@ mod tests {
                 fault(50, "nobody", Act::Signal(Kind::Kill, "relay-9".to_owned())),
                 fault(60, "ourselves", Act::Signal(Kind::Kill, std::process::id().to_string())),
                 fault(70, "panel", Act::Post { path: "/x".to_owned(), body: serde_json::json!({}) }),
+                fault(80, "accept", Act::Accept),
             ])
             .await;
         let failed: Vec<&str> =
             done.iter().filter(|done| done.failed.is_some()).map(|done| done.name.as_str()).collect();
-        assert_eq!(failed, ["bad", "none", "nobody", "ourselves", "panel"]);
+        assert_eq!(failed, ["bad", "none", "nobody", "ourselves", "panel", "accept"]);
         assert!(done[1].at.since(begin) >= Span::from_millis(30));
     }
 
@@ -135,7 +140,7 @@ mod tests {
     async fn a_signal_reaches_the_process_of_this_name() {
         let mut child = Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
         let named = [("it".to_owned(), crate::watch::Who::Pid(child.id().unwrap()))];
-        let doer = Doer { registry: Arc::new(Registry::new(named)), panel: None };
+        let doer = Doer { registry: Arc::new(Registry::new(named)), panel: None, hold: Arc::new(Hold::new(0)) };
         let done = doer.run(vec![fault(0, "kill", Act::Signal(Kind::Kill, "it".to_owned()))]).await;
         assert_eq!(done[0].failed, None);
         assert!(!child.wait().await.unwrap().success());

@@ -11,6 +11,7 @@ pub mod call;
 pub mod clock;
 pub mod device;
 pub mod fault;
+pub mod hold;
 pub mod limits;
 pub mod meter;
 pub mod packet;

@@ -41,6 +41,10 @@ pub const STARTS_AT_ONCE: usize = 16;
 pub const START_WITHIN: Duration = Duration::from_secs(30);
 /// How long a call may take from being placed to packets going both ways. A ring lasts 45 s.
 pub const SET_UP_WITHIN: Duration = Duration::from_secs(30);
+/// How long accepting all held calls at once may take: each is a durable write.
+pub const ACCEPT_WITHIN: Duration = Duration::from_secs(5);
+/// Between two held calls that are placed: twenty a second, as the others by default.
+pub const HELD_EVERY: Duration = Duration::from_millis(50);
 /// How long packets that are under way are waited for when nothing more is sent.
 pub const LINGER: Duration = Duration::from_millis(500);
 /// How long a call may take to be hung up: a process that died is back by then.

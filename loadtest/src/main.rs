@@ -18,6 +18,7 @@ use tandem_loadtest::plan::{Plan, span};
 use tandem_loadtest::report::Report;
 use tandem_loadtest::watch::{Registry, Who};
 use tandem_loadtest::{limits, scenario, text, timeline};
+use tandem_wire::id::CallId;
 use tandem_wire::units::Span;
 
 /// EX_USAGE of sysexits.h.
@@ -40,6 +41,9 @@ struct Arguments {
     /// Calls at once.
     #[arg(long, default_value_t = 200)]
     calls: usize,
+    /// Calls that are placed when those stand, ring, and are accepted all at once by a fault with `do = "accept"`.
+    #[arg(long, default_value_t = 0)]
+    held: usize,
     /// How long they are watched once all stand.
     #[arg(long, value_parser = span, default_value = "60s")]
     duration: Span,
@@ -67,6 +71,9 @@ struct Arguments {
     /// Where the report goes as JSON; `-` is stdout, and the words go to stderr then.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the ids of all calls are written, one a line, when all stand.
+    #[arg(long, value_name = "FILE")]
+    ids: Option<PathBuf>,
     /// Decides accounts, the order of calls and what fills packets. Two processes at once need two.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -98,6 +105,7 @@ struct Asked {
     panel: Option<Panel>,
     budget: Budget,
     json: Option<PathBuf>,
+    ids: Option<PathBuf>,
 }
 
 fn read(flag: &str, path: &Path) -> Result<String, String> {
@@ -131,13 +139,22 @@ impl Arguments {
             (None, Some(0)) => return Err("--rate: at least 1".to_owned()),
             (None, rate) => Span::from_millis(1_000 * self.calls as u64 / u64::from(rate.unwrap_or(20))),
         };
-        let Self { calls, duration, pps, packet_bytes, silence, seed, api, connect, .. } = self;
-        let plan = Plan { calls, duration, ramp, pps, packet_bytes, silence, seed, faults };
+        let Self { calls, held, duration, pps, packet_bytes, silence, seed, api, connect, .. } = self;
+        let plan = Plan { calls, held, duration, ramp, pps, packet_bytes, silence, seed, faults };
         plan.check()?;
         let world = World { api, connect, tokens, sources: self.source.unwrap_or_default(), seed };
-        world.party(2 * calls - 1).map_err(|error| format!("--tokens: {error} for {calls} calls"))?;
+        let all = calls + held;
+        world.party(2 * all - 1).map_err(|error| format!("--tokens: {error} for {all} calls"))?;
         let panel = self.dev.as_deref().map(Panel::new);
-        Ok(Asked { plan, world, registry: Arc::new(Registry::new(self.watch)), panel, budget, json: self.json })
+        Ok(Asked {
+            plan,
+            world,
+            registry: Arc::new(Registry::new(self.watch)),
+            panel,
+            budget,
+            json: self.json,
+            ids: self.ids,
+        })
     }
 }
 
@@ -185,9 +202,16 @@ fn measure(asked: &Asked) -> Result<Report, String> {
     // Two threads read packets: one that is kept from its core does not keep the other from its packets.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let Asked { plan, world, registry, panel, budget, .. } = asked;
+    let Asked { plan, world, registry, panel, budget, ids, .. } = asked;
     let say = |words: &str| eprintln!("loadtest: {words}");
-    let run = scenario::run(plan, world.clone(), Arc::clone(registry), panel.clone(), say);
+    let stand = |calls: &[CallId]| {
+        let Some(path) = ids else { return };
+        let lines: String = calls.iter().map(|call| format!("{call}\n")).collect();
+        if let Err(error) = std::fs::write(path, lines) {
+            eprintln!("loadtest: --ids {}: {error}", path.display());
+        }
+    };
+    let run = scenario::run(plan, world.clone(), Arc::clone(registry), panel.clone(), say, stand);
     let measured = runtime.block_on(run).map_err(|error| error.to_string())?;
     Ok(Report::of(plan, measured, budget))
 }

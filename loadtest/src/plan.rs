@@ -9,13 +9,15 @@ use tandem_wire::units::Span;
 
 use crate::limits;
 use crate::packet::BYTES_MIN;
-use crate::timeline::Fault;
+use crate::timeline::{Act, Fault};
 
 /// What a run is to do.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
     /// Calls at once, each between two devices of its own.
     pub calls: usize,
+    /// Calls that are placed when these stand, ring, and are accepted when the timeline says so. They have the numbers after.
+    pub held: usize,
     /// How long they are watched once all of them stand.
     #[serde(rename = "duration_ms", serialize_with = "millis")]
     pub duration: Span,
@@ -48,8 +50,9 @@ impl Plan {
     pub fn check(&self) -> Result<(), String> {
         let most = tandem_client::limits::PAYLOAD_BYTES;
         let packets = self.duration.as_secs().saturating_mul(self.pps.into());
-        if self.calls == 0 || self.calls > limits::CALLS {
-            Err(format!("--calls: 1 to {}; more need more processes, each with a --seed of its own", limits::CALLS))
+        if self.calls == 0 || self.calls.saturating_add(self.held) > limits::CALLS {
+            let most = limits::CALLS;
+            Err(format!("--calls and --held: 1 to {most}; more need more processes, each with a --seed of its own"))
         } else if !(BYTES_MIN..=most).contains(&self.packet_bytes) {
             Err(format!("--packet-bytes: {BYTES_MIN} to {most}"))
         } else if self.pps == 0 || self.pps > limits::PACKETS_PER_SECOND {
@@ -58,6 +61,9 @@ impl Plan {
             Err("--duration: at least 100ms, and not more packets than there are numbers for".to_owned())
         } else if let Some(fault) = self.faults.iter().find(|fault| fault.at >= self.duration) {
             Err(format!("the fault \"{}\" is after the end of --duration", fault.name))
+        } else if (self.held > 0) != self.faults.iter().any(|fault| fault.act == Act::Accept) {
+            Err("--held: calls are held for a fault that accepts them, and there is one for calls that are held"
+                .to_owned())
         } else {
             Ok(())
         }
@@ -104,6 +110,7 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             calls: 10,
+            held: 0,
             duration: Span::from_secs(60),
             ramp: Span::from_secs(5),
             pps: 50,
@@ -149,5 +156,10 @@ mod tests {
             plan.faults = crate::timeline::read("[[fault]]\nat = \"60s\"\nexec = [\"true\"]").unwrap();
         };
         assert!(wrong(late).contains("\"true\""));
+        assert!(wrong(|plan| plan.held = 1).contains("--held"));
+        let accept = |plan: &mut Plan| {
+            plan.faults = crate::timeline::read("[[fault]]\nat = \"1s\"\ndo = \"accept\"").unwrap();
+        };
+        assert!(wrong(accept).contains("--held"));
     }
 }

@@ -67,6 +67,8 @@ pub struct Calls {
     pub lost: usize,
     /// From being placed until packets could go both ways.
     pub set_up_ms: Spread,
+    /// Of those that were held: from when they were to be accepted.
+    pub held_ms: Spread,
 }
 
 /// What became of packets.
@@ -120,6 +122,8 @@ pub struct Generator {
     pub stall_at_ms: Option<Ms>,
     /// How many there were over 5 ms.
     pub stalls: u64,
+    /// How busy all cores of this machine were while the calls stood, with whatever else runs on it; in percent.
+    pub machine_percent: f64,
     /// CPU for each packet, sent and received, while the calls stood; in microseconds.
     pub cpu_us_per_packet: f64,
 }
@@ -288,11 +292,17 @@ impl Report {
         let longest = |row: &CallRow| row.received.iter().map(|flow| flow.gap_ms_max.0).fold(0.0, f64::max);
         let stood: Vec<&CallRow> = each.iter().filter(|row| !row.received.is_empty()).collect();
         let gap_ms = Spread::of(stood.iter().map(|row| longest(row)).collect());
+        let planned = plan.calls + plan.held;
+        let set_ups = |which: &dyn Fn(usize) -> bool| {
+            let set_ups = each.iter().filter(|row| which(row.nth)).filter_map(|row| row.set_up_ms);
+            Spread::of(set_ups.map(|ms| ms.0).collect())
+        };
         let calls = Calls {
-            planned: plan.calls,
+            planned,
             stood: stood.len(),
-            lost: each.iter().filter(|row| row.lost.is_some()).count() + plan.calls.saturating_sub(each.len()),
-            set_up_ms: Spread::of(each.iter().filter_map(|row| row.set_up_ms).map(|ms| ms.0).collect()),
+            lost: each.iter().filter(|row| row.lost.is_some()).count() + planned.saturating_sub(each.len()),
+            set_up_ms: set_ups(&|nth| nth < plan.calls),
+            held_ms: set_ups(&|nth| nth >= plan.calls),
         };
         let delay_ms = Spread::of_micros(&mut delays);
         let faults: Vec<FaultRow> = fault_rows(&measured, &gaps);
@@ -345,6 +355,7 @@ fn generator(measured: &Measured) -> Generator {
         stall_ms_max: longest.map_or(Ms(0.0), |stall| stall.length.into()),
         stall_at_ms: longest.map(|stall| Ms::between(measured.stood, stall.end)),
         stalls: measured.stalls.noted(),
+        machine_percent: measured.machine_percent,
         cpu_us_per_packet: (cpu * 1_000_000.0 / measured.sent.max(1) as f64 * 100.0).round() / 100.0,
     }
 }
@@ -440,10 +451,11 @@ mod tests {
             faults,
             stalls,
             watched: Vec::new(),
+            machine_percent: 12.5,
         };
         let faults = Vec::new();
         let (duration, ramp, silence) = (Span::from_secs(10), Span::ZERO, Span::from_secs(2));
-        let plan = Plan { calls: 4, duration, ramp, pps: 50, packet_bytes: 172, silence, seed: 1, faults };
+        let plan = Plan { calls: 4, held: 0, duration, ramp, pps: 50, packet_bytes: 172, silence, seed: 1, faults };
         Report::of(&plan, measured, &crate::budget::named("relay-killed").unwrap())
     }
 

@@ -5,23 +5,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_client::Device;
+use tandem_client::{CallId, Device};
 use tandem_wire::units::Mono;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::call::{Outcome, Part, Stage, set_up};
+use crate::call::{Outcome, Part, Stage, Standing, set_up};
 use crate::clock::now;
 use crate::device::World;
 use crate::fault::{Doer, Done};
+use crate::hold::Hold;
 use crate::limits;
 use crate::panel::Panel;
 use crate::plan::Plan;
 use crate::random::Seeded;
 use crate::stall::{Lookout, Stalls};
 use crate::stream::Streams;
-use crate::watch::{Registry, Watch, Watched};
+use crate::watch::{Busy, Registry, Watch, Watched};
 
 /// How often the fault panel is asked which processes there are.
 const PANEL_EVERY: Duration = Duration::from_millis(250);
@@ -57,9 +58,11 @@ pub struct Measured {
     pub stalls: Arc<Stalls>,
     /// What other processes took, and waited for.
     pub watched: Vec<Watched>,
+    /// How busy all cores of this machine were, in percent.
+    pub machine_percent: f64,
 }
 
-/// Does all of it. `say` is told how far it has come.
+/// Does all of it. `say` is told how far it has come, and `stand` which calls do when all do.
 ///
 /// # Errors
 /// [`Failure`]: there is nothing to report.
@@ -69,6 +72,7 @@ pub async fn run(
     registry: Arc<Registry>,
     panel: Option<Panel>,
     say: impl Fn(&str),
+    stand: impl Fn(&[CallId]),
 ) -> Result<Measured, Failure> {
     let mut beside = JoinSet::new();
     if let Some(panel) = panel.clone() {
@@ -102,6 +106,7 @@ pub async fn run(
     let mut calls = JoinSet::new();
     let order = Seeded::new(plan.seed).order(plan.calls);
     let mut pairs: Vec<Option<Pair>> = pairs.into_iter().map(Some).collect();
+    let held = pairs.split_off(plan.calls.min(pairs.len()));
     for (place, nth) in order.into_iter().enumerate() {
         let Some(pair) = pairs.get_mut(nth).and_then(Option::take) else { continue };
         let due = start + plan.placed_after(place);
@@ -110,13 +115,13 @@ pub async fn run(
             let [caller, callee] = match pair {
                 Ok(pair) => pair,
                 Err(error) => {
-                    let _ = stands.send(false).await;
+                    let _ = stands.send(None).await;
                     return Outcome::never(nth, None, error);
                 }
             };
             sleep_until(due).await;
-            let call = Box::pin(set_up(nth, [&caller, &callee], &stage)).await;
-            let _ = stands.send(call.is_ok()).await;
+            let call = Box::pin(set_up(nth, [&caller, &callee], &stage, None)).await;
+            let _ = stands.send(call.as_ref().ok().map(Standing::id)).await;
             // Who counts goes on when all have said it.
             drop(stands);
             match call {
@@ -126,19 +131,38 @@ pub async fn run(
         });
     }
     drop(stands);
-    let mut good = 0;
+    let mut good = Vec::new();
     while let Some(stands) = standing.recv().await {
-        good += usize::from(stands);
+        good.extend(stands);
     }
-    say(&format!("{good} of {} calls stand", plan.calls));
+    stand(&good);
+    say(&format!("{} of {} calls stand", good.len(), plan.calls));
+    let hold = Arc::new(Hold::new(plan.held));
+    for (place, pair) in held.into_iter().flatten().enumerate() {
+        let (nth, stage, hold, parts) = (plan.calls + place, Arc::clone(&stage), Arc::clone(&hold), parts.clone());
+        let due = Instant::now() + limits::HELD_EVERY.saturating_mul(u32::try_from(place).unwrap_or(u32::MAX));
+        calls.spawn(async move {
+            let [caller, callee] = match pair {
+                Ok(pair) => pair,
+                Err(error) => return Outcome::never(nth, None, error),
+            };
+            sleep_until(due).await;
+            match Box::pin(set_up(nth, [&caller, &callee], &stage, Some(&hold))).await {
+                Ok(call) => call.run(parts).await,
+                Err(outcome) => outcome,
+            }
+        });
+    }
 
     stalls.begin();
     let _ = part.send(Part::Watched);
     let (stood, before) = (now(), stage.streams.sent());
     let watching = Watch::start(Arc::clone(&registry))?;
-    let doing = tokio::spawn(Doer { registry, panel }.run(plan.faults.clone()));
+    let busy = Busy::now();
+    let doing = tokio::spawn(Doer { registry, panel, hold }.run(plan.faults.clone()));
     sleep(plan.duration.to_std()).await;
     let (stopped, sent) = (now(), stage.streams.sent() - before);
+    let machine_percent = busy.percent_since();
     let watched = watching.stop();
     let _ = part.send(Part::Over);
     let mut outcomes = Vec::new();
@@ -147,7 +171,7 @@ pub async fn run(
     }
     outcomes.sort_by_key(|outcome| outcome.nth);
     let faults = doing.await.unwrap_or_default();
-    Ok(Measured { stood, stopped, sent, outcomes, faults, stalls, watched })
+    Ok(Measured { stood, stopped, sent, outcomes, faults, stalls, watched, machine_percent })
 }
 
 type Pair = Result<[Device; 2], String>;
@@ -155,7 +179,7 @@ type Pair = Result<[Device; 2], String>;
 /// The devices of each call, or why there are none.
 async fn devices(plan: &Plan, world: &Arc<World>) -> Result<Vec<Pair>, Failure> {
     let at_once = Arc::new(Semaphore::new(limits::STARTS_AT_ONCE));
-    let starting: Vec<_> = (0..plan.calls)
+    let starting: Vec<_> = (0..plan.calls + plan.held)
         .map(|nth| {
             let (world, at_once) = (Arc::clone(world), Arc::clone(&at_once));
             tokio::spawn(async move {

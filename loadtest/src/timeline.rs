@@ -26,6 +26,8 @@ pub struct Fault {
 pub enum Act {
     /// A signal to a process, by the name it is watched under or by its pid.
     Signal(Kind, String),
+    /// All held calls are accepted.
+    Accept,
     /// A command that must end well.
     Exec(Vec<String>),
     /// A request to the fault panel of `tandem dev`.
@@ -62,6 +64,20 @@ impl Kind {
     }
 }
 
+/// The words after `do`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Do {
+    Signal(Kind),
+    Held(Held),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Held {
+    Accept,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -74,7 +90,7 @@ struct Row {
     at: String,
     name: Option<String>,
     #[serde(rename = "do")]
-    kind: Option<Kind>,
+    kind: Option<Do>,
     target: Option<Value>,
     exec: Option<Vec<String>>,
     post: Option<String>,
@@ -102,7 +118,8 @@ pub fn read(text: &str) -> Result<Vec<Fault>, String> {
 fn fault(row: Row) -> Result<Fault, String> {
     let at = span(&row.at)?;
     let (shown, act) = match (row.kind, row.target, row.exec, row.post, row.body) {
-        (Some(kind), Some(target), None, None, None) => {
+        (Some(Do::Held(Held::Accept)), None, None, None, None) => ("accept".to_owned(), Act::Accept),
+        (Some(Do::Signal(kind)), Some(target), None, None, None) => {
             let target = match target {
                 Value::String(name) => name,
                 Value::Number(pid) => pid.to_string(),
@@ -115,7 +132,11 @@ fn fault(row: Row) -> Result<Fault, String> {
             format!("post {path}"),
             Act::Post { path, body: body.unwrap_or_else(|| Value::Object(Default::default())) },
         ),
-        _ => return Err("has one of: do and target; exec; post with a path, and perhaps body".to_owned()),
+        _ => {
+            return Err(
+                "has one of: do and target; do = \"accept\"; exec; post with a path, and perhaps body".to_owned()
+            );
+        }
     };
     Ok(Fault { at, name: row.name.unwrap_or(shown), act })
 }

@@ -166,6 +166,40 @@ fn ticks(pid: u32) -> Option<u64> {
     Some(field(14)? + field(15)?)
 }
 
+/// Time that all cores of this machine have spent, in ticks: whoever else uses it is in there too.
+#[derive(Debug, Clone, Copy)]
+pub struct Busy {
+    busy: u64,
+    all: u64,
+}
+
+impl Busy {
+    /// Until now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::read(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    /// proc_stat(5), its first line: user, nice, system, idle, iowait, irq, softirq, steal. A guest's time is in user already.
+    fn read(stat: &str) -> Self {
+        let line = stat.lines().next().unwrap_or_default();
+        let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+        let all = ticks.iter().sum();
+        Self { busy: all - ticks.iter().skip(3).take(2).sum::<u64>(), all }
+    }
+
+    /// How much of the time since then they were busy, in percent.
+    #[must_use]
+    pub fn percent_since(self) -> f64 {
+        self.percent_until(Self::now())
+    }
+
+    fn percent_until(self, now: Self) -> f64 {
+        let all = now.all.saturating_sub(self.all).max(1);
+        (now.busy.saturating_sub(self.busy) as f64 / all as f64 * 1_000.0).round() / 10.0
+    }
+}
+
 fn look(registry: &Registry, all: &mut Vec<(String, Seen)>) {
     for (name, pid) in registry.pids() {
         let index = all.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
@@ -251,6 +285,14 @@ mod tests {
         let watched = watch.stop();
         assert_eq!((watched.len(), watched[0].name.as_str()), (1, SELF));
         assert!(watched[0].cpu_seconds >= 0.02, "{watched:?} {sum}");
+    }
+
+    #[test]
+    fn a_machine_is_busy_when_its_cores_neither_idle_nor_wait_for_a_disk() {
+        let before = Busy::read("cpu  100 0 50 1000 10 0 5 5 77 0\ncpu0 1 2 3\n");
+        let after = Busy::read("cpu  140 10 70 1050 60 0 15 15 99 0\n");
+        assert_eq!(before.percent_until(after), 47.4);
+        assert_eq!(before.percent_until(before), 0.0);
     }
 
     #[test]

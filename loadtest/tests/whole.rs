@@ -88,6 +88,45 @@ fn calls_whose_relay_stays_away_are_lost() {
     assert!(figure(&report, "gap_ms_p50") >= 1_000.0, "{}", report["gaps"]);
 }
 
+#[test]
+fn calls_that_are_held_are_accepted_by_the_timeline_and_their_callers_are_told_after_a_kill_in_between() {
+    let dev = Dev::start().unwrap();
+    let faults = "[[fault]]\nat = \"700ms\"\ndo = \"stop\"\ntarget = \"router\"\n\
+                  [[fault]]\nat = \"750ms\"\ndo = \"accept\"\n\
+                  [[fault]]\nat = \"1500ms\"\npost = \"/v1/dev/processes/signaling/kill\"\n\
+                  body = { restart_after_ms = 0 }\n\
+                  [[fault]]\nat = \"1600ms\"\ndo = \"cont\"\ntarget = \"router\"\n";
+    let ids = dev.folder.path().join("ids");
+    let faults = file(&dev, "faults.toml", faults);
+    let more = ["--held", "4", "--duration", "5s", "--faults", &faults, "--ids", ids.to_str().unwrap()];
+    let (code, report) = run(&dev, &more);
+    assert_eq!(code, 0, "{} {}", report["verdict"], report["faults"]);
+    assert_eq!((&report["calls"]["planned"], &report["calls"]["stood"]), (&14.into(), &14.into()));
+    let held = &report["calls"]["held_ms"];
+    assert_eq!((&held["count"], &report["calls"]["set_up_ms"]["count"]), (&4.into(), &10.into()));
+    // Accepted at 750 ms, and nobody could be told before the router went on.
+    assert!(held["p50"].as_f64().unwrap() >= 800.0, "{held}");
+    let each = report["each"].as_array().unwrap();
+    let written = std::fs::read_to_string(ids).unwrap();
+    let others = each.iter().filter(|call| call["nth"].as_u64().unwrap() < 10);
+    assert!(
+        written.lines().count() == 10 && others.map(|call| call["id"].as_str().unwrap()).all(|id| written.contains(id))
+    );
+}
+
+#[test]
+fn held_calls_that_cannot_be_accepted_are_a_fault_that_was_not_done() {
+    let dev = Dev::start().unwrap();
+    // With the signaling node stopped nothing is accepted, so that the fault is not done in time.
+    let faults = "[[fault]]\nat = \"600ms\"\ndo = \"stop\"\ntarget = \"signaling\"\n\
+                  [[fault]]\nat = \"650ms\"\ndo = \"accept\"\n\
+                  [[fault]]\nat = \"6500ms\"\ndo = \"cont\"\ntarget = \"signaling\"\n";
+    let faults = file(&dev, "faults.toml", faults);
+    let (code, report) = run(&dev, &["--held", "2", "--duration", "9s", "--faults", &faults]);
+    assert_eq!((code, figure(&report, "faults_failed")), (1, 1.0));
+    assert_eq!(report["faults"][1]["failed"], "0 of 2 held calls were accepted in time");
+}
+
 /// A token of a node in development.
 fn token(dev: &Dev, account: &str, device: &str) -> String {
     let body = format!("{{\"account\":\"{account}\",\"device\":\"{device}\"}}");

@@ -130,7 +130,8 @@ async fn serve(store: Arc<dyn Store>, mut requests: mpsc::Receiver<Request>, eve
 
 async fn load(store: &dyn Store, call: CallId, counters: &Counters) -> StoreEvent {
     let failed = residency::Input::LoadFailed { call };
-    match store.load(call).await {
+    // Who asks has a ticket, so the call was there: another state server may have told of it before ours has it.
+    match store.load_latest(call).await {
         Ok(loaded) => {
             let mut calls = Snapshots::new(loaded.revision);
             for entry in loaded.entries {

@@ -82,6 +82,15 @@ struct Pair {
     call: CallId,
 }
 
+/// How new what is loaded is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Newness {
+    /// As our state server has it.
+    Known,
+    /// With all that any state server has stored.
+    Latest,
+}
+
 impl Node {
     /// The call, if it concerns `party`.
     pub(crate) async fn look(&self, id: CallId, party: &Party) -> Result<Standing, Refused> {
@@ -93,12 +102,19 @@ impl Node {
         if id.pop() != self.pop {
             return Err(Refused::NotFound);
         }
-        let loaded = self.load(id).await?.filter(|loaded| loaded.standing.call.concerns(party));
-        loaded.ok_or(Refused::NotFound)
+        let ours = |loaded: &Loaded| loaded.standing.call.concerns(party);
+        if let Some(loaded) = self.load(id, Newness::Known).await?.filter(ours) {
+            return Ok(loaded);
+        }
+        // Another node's state server may have told the device of it before ours has it.
+        self.load(id, Newness::Latest).await?.filter(ours).ok_or(Refused::NotFound)
     }
 
-    async fn load(&self, id: CallId) -> Result<Option<Loaded>, Refused> {
-        let listing = self.store.load(id).await?;
+    async fn load(&self, id: CallId, newness: Newness) -> Result<Option<Loaded>, Refused> {
+        let listing = match newness {
+            Newness::Known => self.store.load(id).await?,
+            Newness::Latest => self.store.load_latest(id).await?,
+        };
         let (mut standing, mut blobs, mut attachments) = (None, Vec::new(), Vec::new());
         for entry in listing.entries {
             match entry.key {
@@ -172,7 +188,7 @@ impl Node {
     async fn vacant(&self, pair: PairKey, caller: &Party) -> Result<Revision, Refused> {
         let Some(entry) = self.store.read(Key::Pair(self.pop, pair)).await? else { return Ok(Revision::ZERO) };
         let Pair { call: id, .. } = serde_json::from_slice(&entry.value).map_err(|_| Refused::Record)?;
-        let Some(loaded) = self.load(id).await? else { return Ok(entry.revision) };
+        let Some(loaded) = self.load(id, Newness::Latest).await? else { return Ok(entry.revision) };
         let call = loaded.standing.call;
         let rings_here = call.ring.as_ref().is_some_and(|ring| ring.find(caller).is_some());
         match call.phase() {
@@ -191,19 +207,30 @@ impl Node {
         kind: BlobKind,
         sealed: impl Fn(&Call) -> Result<Vec<Sealed>, Refused>,
     ) -> Result<Standing, Refused> {
+        let mut loaded = self.concerning(id, by).await?;
+        let mut newness = Newness::Known;
         for _ in 0..limits::DECISIONS {
-            let loaded = self.concerning(id, by).await?;
-            if let Some(standing) = self.decide(&loaded, Some(by), command.clone(), kind, &sealed).await? {
-                return Ok(standing);
+            match self.decide(&loaded, Some(by), command.clone(), kind, &sealed).await {
+                Ok(Some(standing)) => return Ok(standing),
+                Ok(None) => {}
+                // The device may know of something newer than what this was decided on.
+                Err(Refused::Topology(..)) if newness == Newness::Known => {}
+                Err(refused) => return Err(refused),
             }
+            newness = Newness::Latest;
+            let latest = self.load(id, newness).await?.filter(|loaded| loaded.standing.call.concerns(by));
+            loaded = latest.ok_or(Refused::NotFound)?;
         }
         Err(Refused::Contended)
     }
 
     /// What happens to a call without a device's asking: a timer, a removal, an operator. A call that is gone is over.
     pub(crate) async fn happen(&self, id: CallId, command: CallCommand) -> Result<(), Refused> {
+        let mut newness = Newness::Known;
         for _ in 0..limits::DECISIONS {
-            let Some(loaded) = self.load(id).await? else { return Ok(()) };
+            let Some(loaded) = self.load(id, std::mem::replace(&mut newness, Newness::Latest)).await? else {
+                return Ok(());
+            };
             let nothing = |_: &Call| Ok(Vec::new());
             if self.decide(&loaded, None, command.clone(), BlobKind::Signal, &nothing).await?.is_some() {
                 return Ok(());
@@ -295,7 +322,7 @@ impl Node {
     /// Deletes what was sealed for a call that ended, and where its legs were attached; with `record` the record too.
     /// Missed-call notes stay.
     pub(crate) async fn clear(&self, id: CallId, record: bool) -> Result<(), Refused> {
-        let Some(loaded) = self.load(id).await? else { return Ok(()) };
+        let Some(loaded) = self.load(id, Newness::Known).await? else { return Ok(()) };
         if loaded.standing.call.phase() != Phase::Ended {
             return Ok(());
         }
@@ -319,7 +346,7 @@ impl Node {
 
     /// Deletes what waits for a device of a call.
     pub(crate) async fn clear_device(&self, id: CallId, party: &Party) -> Result<(), Refused> {
-        let Some(loaded) = self.load(id).await? else { return Ok(()) };
+        let Some(loaded) = self.load(id, Newness::Known).await? else { return Ok(()) };
         let device = party.key();
         for (to, seq, based_on, _) in loaded.blobs.iter().filter(|(to, ..)| *to == device) {
             let ops = vec![Op { key: Key::Blob(id, *to, *seq), based_on: *based_on, change: Change::Delete }];

@@ -295,6 +295,7 @@ mod tests {
             data_dir: folder.join("a folder with \"quotes\""),
             json: true,
             fleet: false,
+            relays: 4,
             set: settings.iter().map(|text| text.parse().unwrap()).collect(),
         }
     }

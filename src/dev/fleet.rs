@@ -24,7 +24,6 @@ const ETCD_NODES: u8 = 3;
 const STATE_SERVERS: u8 = 2;
 const SIGNALING_NODES: u8 = 2;
 const ROUTERS: u8 = 2;
-const RELAYS: u8 = 4;
 
 /// What all of them share.
 struct Secrets {
@@ -118,7 +117,7 @@ pub(crate) fn prepare(args: &DevArgs) -> Result<Children, Failure> {
         [("listen", directory.to_string()), ("secret", secrets.directory.clone()), ("data", toml_string(&data)?)];
     fleet.add(Name::only(Kind::Directory), include_str!("../../infra/fleet/directory.toml"), &settings)?;
 
-    for number in 1..=RELAYS {
+    for number in 1..=args.relays {
         let tunnel = ports::free_udp(ANY_PORT.ip()).map_err(Failure::Run)?;
         let settings = [
             ("tunnel", tunnel.to_string()),

@@ -190,6 +190,15 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Away`] and the faults.
     async fn load(&self, call: CallId) -> Result<Listing, StoreError>;
 
+    /// The same, with all that was stored when this was asked, through whichever state server: for who is about to say that
+    /// something is not there, on the word of somebody who has seen it. Where that cannot be found out, it is [`Store::load`].
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    async fn load_latest(&self, call: CallId) -> Result<Listing, StoreError> {
+        self.load(call).await
+    }
+
     /// One record.
     ///
     /// # Errors

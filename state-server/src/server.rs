@@ -40,6 +40,8 @@ pub struct StateServer {
     writable: watch::Receiver<bool>,
     followers: Arc<Semaphore>,
     shared: Arc<Shared>,
+    /// Where others write too; `None`: nobody does.
+    engine: Option<Arc<etcd::Engine>>,
     /// What runs on etcd; ends with us. The embedded store's thread ends by itself.
     _tasks: JoinSet<()>,
 }
@@ -80,7 +82,7 @@ impl StateServer {
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(OpenError::System)?;
-        Ok(Self::new(pop, jobs, etcd::Running { shared, latest, writable, tasks: JoinSet::new() }))
+        Ok(Self::new(pop, jobs, etcd::Running { shared, latest, writable, engine: None, tasks: JoinSet::new() }))
     }
 
     /// Opens the store of `pop` in an etcd cluster, or makes it, which `now` dates; waits for etcd for as long as it takes.
@@ -96,10 +98,10 @@ impl StateServer {
     }
 
     fn new(pop: PopId, jobs: mpsc::Sender<Job>, running: etcd::Running) -> Arc<Self> {
-        let etcd::Running { shared, latest, writable, tasks } = running;
+        let etcd::Running { shared, latest, writable, engine, tasks } = running;
         let job_bytes = Arc::new(Semaphore::new(limits::COMMAND_BYTES_WAITING as usize));
         let followers = Arc::new(Semaphore::new(limits::FOLLOWERS));
-        Arc::new(Self { pop, jobs, job_bytes, latest, writable, followers, shared, _tasks: tasks })
+        Arc::new(Self { pop, jobs, job_bytes, latest, writable, followers, shared, engine, _tasks: tasks })
     }
 
     /// What it counts.
@@ -194,6 +196,13 @@ impl Store for StateServer {
 
     async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
         Ok(self.shared.read(|cache| cache.load(call)))
+    }
+
+    async fn load_latest(&self, call: CallId) -> Result<Listing, StoreError> {
+        if let Some(engine) = &self.engine {
+            engine.settle(call).await;
+        }
+        self.load(call).await
     }
 
     async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {

@@ -3,7 +3,7 @@
 //! Decides what is built and handed over. Leaves measuring to the benches.
 
 use crate::child::Child;
-use crate::{Trouble, place, tools, web};
+use crate::{Trouble, failover, place, tools, web};
 
 /// Runs the bench that is named first; the rest goes to it.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
@@ -15,10 +15,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Trouble> {
         ["lb", rest @ ..] => bench("tandem", "lb", rest),
         ["signaling", rest @ ..] => bench("tandem", "signaling", rest),
         ["load", rest @ ..] => bench("tandem-loadtest", "load", rest),
-        ["failover", rest @ ..] => {
-            tools::see_to(&[tools::ETCD])?;
-            bench("tandem-loadtest", "failover", rest)
-        }
+        ["failover", rest @ ..] => failover::run(rest),
         ["state", rest @ ..] => {
             tools::see_to(&[tools::PROTOC, tools::PROTOS, tools::ETCD])?;
             // The store's own crate: neither page nor binary is needed.

@@ -8,6 +8,7 @@ mod bench;
 mod checked;
 mod child;
 mod dev;
+mod failover;
 mod fuzz;
 mod interop;
 mod namespaces;
@@ -45,6 +46,8 @@ Usage: cargo xtask <command>
   bench relay [args…]             measure the relay against a bare forwarder and coturn
   bench signaling [args…]         measure how soon calls ring, set-ups a second, idle connections
   bench load [args…]              200 calls with faults at will, and what each process takes (args go to tandem-loadtest)
+  bench failover [--runs N] [--only WORD] [--only-sdk|--only-chromium]
+                                  what 200 calls, and one between Chromiums, notice of each fault of a PoP
   interop                         calls between different browsers; the API under schemathesis
   topology up|down|status         clients, load balancer, relays and state in network namespaces, until the input ends; remove
                                   what crashed runs left; list them";

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What each namespace is called by: this, the pid of its maker, and the part.
-const PREFIX: &str = "tandem-net-";
+pub(crate) const PREFIX: &str = "tandem-net-";
 /// The part whose namespace the bridge is in. There each part's cable is called as the part: to pull it, set that link down.
 pub(crate) const CORE: &str = "core";
 

@@ -95,7 +95,7 @@ pub(crate) fn see_to(tools: &[Tool]) -> Result<(), Trouble> {
 }
 
 impl Tool {
-    fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         if self.program.starts_with('/') {
             return Path::new(self.program).is_file();
         }
@@ -119,7 +119,7 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     Child::new("id", &["-u"]).quiet().is_some_and(|said| said.trim() == "0")
 }
 

@@ -59,12 +59,12 @@ export class Fleet {
   }
 
   /** All processes serve, and so do all relays by what the load balancer knows: nothing of an earlier fault is left. */
-  async whole(): Promise<void> {
+  async whole(count = 4): Promise<void> {
     const patience = { timeout_ms: WHOLE_TIMEOUT_MS, every_ms: 100 };
     await until("all processes serve", patience, async () => (await this.#dev.processes()).every(({ state }) => state === "ready"));
     await until("all relays serve", patience, async () => {
       const { relays } = await this.#where(["--bucket", "0000"]);
-      return relays.length === 4 && relays.every(({ standing, state }) => standing === "serving" && state === "up");
+      return relays.length === count && relays.every(({ standing, state }) => standing === "serving" && state === "up");
     });
   }
 

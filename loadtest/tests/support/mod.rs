@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde_json::Value;
 
 /// The binary that is tested: the one that is named, or the one beside ours, which `cargo build` makes.
-fn tandem() -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn tandem() -> Result<PathBuf, Box<dyn Error>> {
     let beside = Path::new(env!("CARGO_BIN_EXE_tandem-loadtest")).with_file_name("tandem");
     let path = std::env::var_os("TANDEM_BIN").map_or(beside, PathBuf::from);
     if path.is_file() { Ok(path) } else { Err("there is no tandem to test: `cargo build` makes one".into()) }
@@ -72,6 +72,11 @@ impl Dev {
     pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> Result<String, Box<dyn Error>> {
         let api = self.said.get("api").and_then(Value::as_str).unwrap_or_default();
         ask(api, method, path, token, body)
+    }
+
+    /// The pid of `tandem dev` itself.
+    pub(crate) fn own_pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The pid of a process, by its name.

@@ -23,6 +23,26 @@ async fn verb(address: std::net::SocketAddr, who: Device, call: String, verb: &'
     exchange(address, None, &request).await
 }
 
+/// Two state servers over one etcd are some milliseconds apart, on a busy machine more.
+#[tokio::test]
+async fn a_call_that_our_state_server_has_not_heard_of_yet_is_neither_missing_nor_as_it_was() {
+    let world = World::new(2, lavish()).await;
+    let (alice, bob, other) =
+        (world.device("alice", "dev_a").await, world.device("bob", "dev_b").await, world.device("bob", "dev_c").await);
+    world.store.stays_behind().await;
+    let call = world.call(0, &alice, &[&bob, &other]).await;
+    let (accept, nothing) = (json!({ "sealed": base64(b"x") }), Value::Null);
+    assert_eq!(world.verb(1, &bob, &call, "ringing", &nothing).await.status, 200, "it is there");
+    // From now on it rings, for who looks no further.
+    world.store.stays_behind().await;
+    assert_eq!(world.verb(1, &bob, &call, "accept", &accept).await.status, 200);
+    let late = world.verb(1, &other, &call, "accept", &accept).await;
+    late.must_be(409, "answered_elsewhere", "an accept that was first decided on a call that rings");
+    assert_eq!(world.verb(1, &bob, &call, "leave", &nothing).await.status, 200, "by one who is not in it as it was");
+    let strange = world.device("mallory", "dev_m").await;
+    assert_eq!(world.verb(1, &strange, &call, "end", &nothing).await.status, 404);
+}
+
 /// Issue 3, part 2: "every transition is a compare-and-set"; S17.
 #[tokio::test]
 async fn of_accepts_rejects_cancels_and_hang_ups_at_once_through_two_nodes_exactly_one_outcome_comes() {

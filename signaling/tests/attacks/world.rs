@@ -113,11 +113,19 @@ impl Directory for MemoryDirectory {
 pub(crate) struct CountingStore {
     pub(crate) store: MemoryStore,
     asked: Arc<AtomicUsize>,
+    /// What a state server that is behind has of calls.
+    behind: Arc<std::sync::Mutex<Option<Listing>>>,
 }
 
 impl CountingStore {
     pub(crate) fn new() -> Self {
-        Self { store: MemoryStore::new(POP), asked: Arc::default() }
+        Self { store: MemoryStore::new(POP), asked: Arc::default(), behind: Arc::default() }
+    }
+
+    /// From now on calls are answered as they are now, except to who asks for the latest.
+    pub(crate) async fn stays_behind(&self) {
+        let now = self.snapshot().await;
+        *self.behind.lock().unwrap() = Some(now);
     }
 
     /// Questions and commands so far.
@@ -153,6 +161,15 @@ impl Store for CountingStore {
         self.count().commit(command).await
     }
     async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
+        let store = self.count();
+        let behind = self.behind.lock().unwrap().clone();
+        if let Some(Listing { revision, entries }) = behind {
+            let entries = entries.into_iter().filter(|entry| entry.key.call() == Some(call)).collect();
+            return Ok(Listing { revision, entries });
+        }
+        store.load(call).await
+    }
+    async fn load_latest(&self, call: CallId) -> Result<Listing, StoreError> {
         self.count().load(call).await
     }
     async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {

@@ -200,6 +200,12 @@ fn never_sent(status: &Status) -> bool {
     false
 }
 
+impl RemoteStore {
+    async fn load_of(&self, request: proto::LoadRequest) -> Result<Listing, StoreError> {
+        self.ask(async |mut client| self.listing(client.load(Request::new(request.clone()))).await).await
+    }
+}
+
 #[async_trait]
 impl Store for RemoteStore {
     async fn commit(&self, command: Command) -> Result<Revision, StoreError> {
@@ -233,8 +239,11 @@ impl Store for RemoteStore {
     }
 
     async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
-        let request = proto::LoadRequest { call: call.to_string() };
-        self.ask(async |mut client| self.listing(client.load(Request::new(request.clone()))).await).await
+        self.load_of(proto::LoadRequest { call: call.to_string(), latest: false }).await
+    }
+
+    async fn load_latest(&self, call: CallId) -> Result<Listing, StoreError> {
+        self.load_of(proto::LoadRequest { call: call.to_string(), latest: true }).await
     }
 
     async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {

@@ -63,9 +63,11 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
     type LoadStream = tokio_stream::Iter<Parts>;
 
     async fn load(&self, request: Request<proto::LoadRequest>) -> Result<Response<Self::LoadStream>, Status> {
-        let call = request.into_inner().call.parse().map_err(|_| status(StoreError::Invalid(Fault::Unreadable)))?;
+        let proto::LoadRequest { call, latest } = request.into_inner();
+        let call = call.parse().map_err(|_| status(StoreError::Invalid(Fault::Unreadable)))?;
         let place = self.place()?;
-        let listing = self.store.load(call).await.map_err(status)?;
+        let listing = if latest { self.store.load_latest(call).await } else { self.store.load(call).await };
+        let listing = listing.map_err(status)?;
         Ok(self.aged(tokio_stream::iter(Parts::new(listing, place))))
     }
 

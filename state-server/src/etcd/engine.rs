@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tandem_state_client::Revision;
-use tandem_wire::id::PopId;
+use etcd_client::GetOptions;
+use tandem_state_client::{Key, Revision};
+use tandem_wire::id::{CallId, PopId};
 use tandem_wire::units::Wall;
 use tokio::sync::{RwLock, mpsc, watch};
 
 use super::link::{CallError, Link};
 use super::origin::{Origin, Paths};
+use crate::limits;
 use crate::shared::{Cause, Shared};
 
 /// What the watch is told by those who notice that something is wrong with it.
@@ -42,6 +44,25 @@ impl Engine {
     /// Waits until the cache has `revision`; `false` if it does not within `patience`.
     pub(crate) async fn reaches(&self, revision: Revision, patience: Duration) -> bool {
         self.becomes(patience, |latest| latest >= revision).await
+    }
+
+    /// Waits until the cache has every record of this call as the majority of etcd has it now. If that cannot be found out, the
+    /// cache is all there is.
+    pub(crate) async fn settle(&self, call: CallId) {
+        if !*self.writable.borrow() {
+            return;
+        }
+        let origin = self.origin.read().await.clone();
+        let options = GetOptions::new().with_prefix().with_keys_only();
+        match self.link.get(self.link.active(), Key::Call(call).to_string(), Some(options)).await {
+            Ok(reply) => {
+                let newest = reply.kvs().iter().map(etcd_client::KeyValue::mod_revision).max();
+                if let Some(newest) = newest {
+                    self.reaches(origin.ours(newest), limits::ETCD_BEHIND).await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "whether the cache has the latest of a call cannot be found out now"),
+        }
     }
 
     /// Waits until, after some change, `holds`.

@@ -35,7 +35,8 @@ use crate::cache::Cache;
 use crate::shared::Shared;
 use crate::writer::Job;
 use commits::Commits;
-use engine::{Engine, Renew};
+pub(crate) use engine::Engine;
+use engine::Renew;
 use keeper::Keeper;
 use link::Link;
 use list::{Listed, list};
@@ -48,6 +49,8 @@ pub(crate) struct Running {
     pub(crate) shared: Arc<Shared>,
     pub(crate) latest: watch::Receiver<tandem_state_client::Revision>,
     pub(crate) writable: watch::Receiver<bool>,
+    /// `None`: it is not on etcd.
+    pub(crate) engine: Option<Arc<Engine>>,
     /// Ends it when it is dropped.
     pub(crate) tasks: JoinSet<()>,
 }
@@ -65,8 +68,8 @@ pub(crate) async fn start(
     tasks.spawn(Watcher { engine: Arc::clone(&engine), renew }.run());
     tasks.spawn(Keeper { engine: Arc::clone(&engine) }.run());
     tasks.spawn(audit::run(Arc::clone(&engine)));
-    tasks.spawn(Commits { engine, jobs, aside: VecDeque::new() }.run());
-    Ok(Running { shared, latest, writable, tasks })
+    tasks.spawn(Commits { engine: Arc::clone(&engine), jobs, aside: VecDeque::new() }.run());
+    Ok(Running { shared, latest, writable, engine: Some(engine), tasks })
 }
 
 /// All of it but what runs.

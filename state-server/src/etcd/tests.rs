@@ -40,6 +40,36 @@ async fn a_watch_that_says_nothing_is_noticed_though_its_connection_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_latest_of_a_call_is_what_another_state_server_has_written_though_the_watch_has_not_brought_it() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let (engine, renew) = list_first(&cluster.config(), POP, now).await.unwrap();
+    let other = cluster.server().await;
+    let (one, two) = (call(1), call(2));
+    other.commit(Command { ops: vec![put(Key::Call(one), Revision::ZERO, b"1")] }).await.unwrap();
+    let cached = || engine.shared.read(|cache| cache.load(one).entries.len());
+    // Nobody watches yet: it waits, though for no longer than a watch that is late is waited for.
+    engine.settle(one).await;
+    assert_eq!(cached(), 0);
+    let watching = {
+        let engine = Arc::clone(&engine);
+        tokio::spawn(async move {
+            tokio::time::sleep(crate::limits::ETCD_BEHIND / 3).await;
+            Watcher { engine, renew }.run().await;
+        })
+    };
+    engine.settle(one).await;
+    assert_eq!(cached(), 1);
+    // Of what is not there, and while nothing can be written, there is nothing to wait for.
+    let began = Instant::now();
+    watching.abort();
+    engine.settle(two).await;
+    other.commit(Command { ops: vec![put(Key::Call(two), Revision::ZERO, b"1")] }).await.unwrap();
+    engine.writable.send_replace(false);
+    engine.settle(two).await;
+    assert!(began.elapsed() < crate::limits::ETCD_BEHIND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_writes_in_the_cluster_are_told_from_a_watch_that_is_late() {
     let Some(cluster) = Cluster::start(1) else { return };
     let store = cluster.server().await;
