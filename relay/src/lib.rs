@@ -10,7 +10,7 @@ pub mod limits;
 mod member;
 mod metrics;
 mod thread;
-mod tunnel;
+pub mod tunnel;
 
 use std::io;
 use std::net::SocketAddr;

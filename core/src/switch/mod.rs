@@ -193,6 +193,21 @@ impl Entry {
 struct Members {
     /// Sorted by address.
     entries: Vec<(VirtualAddr, SlabIndex)>,
+    /// When what it has sent would have been sent at the rate that it may have.
+    paid: Mono,
+}
+
+impl Members {
+    /// Whether the call may send so many bytes now; if so, they are counted.
+    fn spends(&mut self, now: Mono, bytes: usize) -> bool {
+        const NANOS: u64 = 1_000_000_000 / limits::CALL_BYTES_PER_SECOND;
+        let paid = self.paid.max(now).after(Span::from_nanos(NANOS.saturating_mul(bytes as u64)));
+        let may = paid.since(now) <= limits::CALL_BURST;
+        if may {
+            self.paid = paid;
+        }
+        may
+    }
 }
 
 type Table<K> = HashMap<K, SlabIndex, SeedableRandomState>;
@@ -320,7 +335,7 @@ impl Switch {
 
     fn insert(&mut self, now: Now, source: Source, owner: Owner, channels: Box<[Channel]>, newness: Newness) {
         let members = &mut self.members;
-        let call = *self.calls.entry(owner.call).or_insert_with(|| members.insert(Members { entries: Vec::new() }));
+        let call = *self.calls.entry(owner.call).or_insert_with(|| members.insert(Members { entries: Vec::new(), paid: Mono::default() }));
         let entry = Entry { source, call, owner, newness, expires: Mono::default(), channels };
         let address = entry.address();
         let index = self.entries.insert(entry);
