@@ -114,7 +114,8 @@ fn of_two_processes_with_one_relay_s_id_the_older_one_ends_with_75_and_its_calls
 #[test]
 fn a_relay_whose_clocks_are_an_hour_ahead_of_all_others_serves_as_they_do() {
     let ahead = ["unshare", "--time", "--monotonic", "3600", "--boottime", "3600"];
-    if !std::process::Command::new(ahead[0]).args(&ahead[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+    if !std::process::Command::new(ahead[0]).args(&ahead[1..]).arg("true").status().is_ok_and(|status| status.success())
+    {
         eprintln!("not run: this machine has no time namespaces");
         return;
     }

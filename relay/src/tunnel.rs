@@ -83,13 +83,7 @@ impl Tunnel {
 
     /// Decides about one datagram of the fleet, with the engine's help: what it gives back is to be sent there from the slot, as
     /// that is now.
-    pub fn datagram(
-        &mut self,
-        engine: &mut Engine,
-        now: Now,
-        from: ClientAddr,
-        slot: &mut Slot<'_>,
-    ) -> Option<Inward> {
+    pub fn datagram(&mut self, engine: &mut Engine, now: Now, from: ClientAddr, slot: &mut Slot<'_>) -> Option<Inward> {
         let head = match Head::read(slot.datagram()) {
             Ok((head, _)) if head.cookie == self.cookie && !head.back => head,
             _ => {

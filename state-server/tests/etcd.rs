@@ -534,10 +534,8 @@ async fn a_user_of_etcd_gets_nowhere_without_our_certificate_whatever_its_role_i
     let mine: Vec<String> = mine.into_iter().chain(["--key".to_owned(), file("client.key")]).collect();
     let mine: Vec<&str> = mine.iter().map(String::as_str).collect();
     let store = {
-        let config = EtcdConfig {
-            endpoints: vec![format!("https://{}", cluster.address(0))],
-            tls: Some(support::tls(&certs)),
-        };
+        let config =
+            EtcdConfig { endpoints: vec![format!("https://{}", cluster.address(0))], tls: Some(support::tls(&certs)) };
         within("a start", StateServer::connect(&config, POP, now)).await.unwrap()
     };
     let secret = Key::Call(call(1)).to_string();

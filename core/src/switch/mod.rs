@@ -335,7 +335,10 @@ impl Switch {
 
     fn insert(&mut self, now: Now, source: Source, owner: Owner, channels: Box<[Channel]>, newness: Newness) {
         let members = &mut self.members;
-        let call = *self.calls.entry(owner.call).or_insert_with(|| members.insert(Members { entries: Vec::new(), paid: Mono::default() }));
+        let call = *self
+            .calls
+            .entry(owner.call)
+            .or_insert_with(|| members.insert(Members { entries: Vec::new(), paid: Mono::default() }));
         let entry = Entry { source, call, owner, newness, expires: Mono::default(), channels };
         let address = entry.address();
         let index = self.entries.insert(entry);

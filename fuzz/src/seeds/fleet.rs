@@ -29,7 +29,10 @@ pub(super) fn tunnel() -> Vec<Seed> {
         ("half-a-head", head.to_bytes()[..35].to_vec()),
         ("a-clients-packet", hex("40010005 68656c6c6f000000")),
         // Read as a script: every flag, IPv6.
-        ("script-every-flag", [&[0x7f, 1][..], &[0x20; 16], &[0, 80], &[1, 2], &[9; 8], b"xy", &[0; 4], b"rest"].concat()),
+        (
+            "script-every-flag",
+            [&[0x7f, 1][..], &[0x20; 16], &[0, 80], &[1, 2], &[9; 8], b"xy", &[0; 4], b"rest"].concat(),
+        ),
     ]
 }
 
@@ -160,7 +163,10 @@ pub(super) fn entrance() -> Vec<Seed> {
         ("taken-for-down", [&table(0)[..], &probe(128), &table(1), &probe(128)].concat()),
         ("tables-come-and-go", (0..12).flat_map(|n| [table(n), strays.clone(), probe(0)].concat()).collect()),
         ("drained", [&call[..], &table(3), &talk, &probe(0), &request(0, 0, 0, 0)].concat()),
-        ("the-store-is-late", [&table(0)[..], RESTORED, &request(ACTING, 0, 0, 0), &[0, 100], &[0, 100], WRITTEN].concat()),
+        (
+            "the-store-is-late",
+            [&table(0)[..], RESTORED, &request(ACTING, 0, 0, 0), &[0, 100], &[0, 100], WRITTEN].concat(),
+        ),
         ("raw", vec![3, 1, 6, 0xf5, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 2, 8, 1, 2, 3, 4, 5, 6, 7, 8]),
     ]
 }

@@ -196,9 +196,10 @@ impl World {
         let writer = Writer::new(&mut buffer, Class::Request, method, [kind; 12]);
         let writer = match method {
             Method::Allocate => writer.attribute(attr::REQUESTED_TRANSPORT, &[17, 0, 0, 0]),
-            Method::ChannelBind => writer
-                .attribute(attr::CHANNEL_NUMBER, &[0x40, kind >> 2 & 3, 0, 0])
-                .address(attr::XOR_PEER_ADDRESS, SocketAddr::from(([203, 0, 113, 1], 1_025 + u16::from(kind >> 4 & 1)))),
+            Method::ChannelBind => writer.attribute(attr::CHANNEL_NUMBER, &[0x40, kind >> 2 & 3, 0, 0]).address(
+                attr::XOR_PEER_ADDRESS,
+                SocketAddr::from(([203, 0, 113, 1], 1_025 + u16::from(kind >> 4 & 1))),
+            ),
             _ => writer.attribute(attr::LIFETIME, &u32::from(kind >> 2).to_be_bytes()),
         };
         let written = writer
@@ -241,15 +242,23 @@ impl World {
             assert_eq!(Probe::read(rest).map(|p| p.stamp), Probe::read(packet).map(|p| p.stamp));
             self.went[1] += 1;
         } else if said.back {
-            assert_eq!((Some(to), said.cookie), (self.balancer, COOKIE), "a client's packet goes round its load balancer");
+            assert_eq!(
+                (Some(to), said.cookie),
+                (self.balancer, COOKIE),
+                "a client's packet goes round its load balancer"
+            );
             assert!(!said.probe && !said.leaving && said.hops == 0 && !rest.is_empty());
             self.check_client(&asked, &said, rest);
             self.went[0] += 1;
         } else {
             assert_eq!((asked.hops, said.hops, said.acting), (0, 1, false), "passed on more than once");
-            let peers = self.table.iter().flat_map(|table| &table.relays).filter(|row| (row.id, row.incarnation.0) != (ME, 1));
+            let peers =
+                self.table.iter().flat_map(|table| &table.relays).filter(|row| (row.id, row.incarnation.0) != (ME, 1));
             let peers: Vec<Peer> = peers.map(|row| Peer { tunnel: row.tunnel, cookie: row.cookie }).collect();
-            assert!(peers.contains(&Peer { tunnel: to, cookie: said.cookie }), "to a relay that the table does not name");
+            assert!(
+                peers.contains(&Peer { tunnel: to, cookie: said.cookie }),
+                "to a relay that the table does not name"
+            );
             assert_eq!((said.client, said.bucket, rest), (asked.client, asked.bucket, packet), "passed on as it came");
             self.went[2] += 1;
         }

@@ -52,7 +52,11 @@ fn row(n: u32, relay: u16) -> Option<Row> {
     };
     let incarnation = 1 + u64::from(n / 8) + u64::from(dice >> 8 & 1);
     // Now and then a relay comes up where a client was.
-    let tunnel = if relay == 3 && dice >> 4 & 3 == 0 { client_addr(5) } else { SocketAddr::from(([10, 0, 0, relay as u8], 7_100)) };
+    let tunnel = if relay == 3 && dice >> 4 & 3 == 0 {
+        client_addr(5)
+    } else {
+        SocketAddr::from(([10, 0, 0, relay as u8], 7_100))
+    };
     let cookie = Cookie::from_bits(u64::from(relay) << 32 | incarnation);
     Some(Member::starting(Incarnation(incarnation), cookie, tunnel).row(RelayId(relay), standing))
 }
@@ -157,7 +161,10 @@ impl World {
             self.steering.expire(self.now);
             self.carry_out();
         }
-        assert!(self.steering.next_deadline() > Some(self.now.mono), "what is due stays due: its timer would never rest");
+        assert!(
+            self.steering.next_deadline() > Some(self.now.mono),
+            "what is due stays due: its timer would never rest"
+        );
     }
 
     fn plan(&mut self, script: &mut Script<'_>) {

@@ -1,6 +1,8 @@
 //! R09, R14, R21, R37, R38, R41, X05: what a call or a leg may have, and that nothing breaks at a bound.
 
-use tandem_core::limits::{ALLOCATIONS_PER_LEG, ALLOCATIONS_PER_RELAY, CALL_BYTES_PER_SECOND, CHANNELS_PER_ALLOCATION, GROUP_LEGS};
+use tandem_core::limits::{
+    ALLOCATIONS_PER_LEG, ALLOCATIONS_PER_RELAY, CALL_BYTES_PER_SECOND, CHANNELS_PER_ALLOCATION, GROUP_LEGS,
+};
 use tandem_core::residency::Input;
 use tandem_core::switch::{Counter, Counters, Input as SwitchInput, Newness, Slot, Source, Switch, Verdict};
 use tandem_core::topology::{Allocation, Attachment, Transport};
@@ -87,8 +89,8 @@ fn a_call_sends_no_more_than_its_rate_and_others_lose_nothing() {
     relay.pass(20);
     third.attach(&mut relay);
     let other = relay.create(9, 2);
-    let [mut neighbour, mut friend] = [(1, "198.51.100.70:1"), (2, "198.51.100.80:1")]
-        .map(|(leg, at)| Client::new(&relay, other, leg, at));
+    let [mut neighbour, mut friend] =
+        [(1, "198.51.100.70:1"), (2, "198.51.100.80:1")].map(|(leg, at)| Client::new(&relay, other, leg, at));
     neighbour.attach(&mut relay);
     friend.attach(&mut relay);
     assert_eq!(neighbour.bind(&mut relay, 0x4001, LEG2), Some(0));

@@ -45,7 +45,12 @@ fn a_full_table_of_flows_keeps_its_cap_and_strangers_make_nobody_go() {
     assert_eq!(world.steering.flows(), [1_000, 1_000, 0]);
     let question = stun(Class::Request, Method::Allocate, None);
     for n in 10_000..110_000 {
-        let _ = world.steering.datagram(world.now(), client(n), 0, [&question, &ticket(3), &MEDIA.to_vec()][n as usize % 3]);
+        let _ = world.steering.datagram(
+            world.now(),
+            client(n),
+            0,
+            [&question, &ticket(3), &MEDIA.to_vec()][n as usize % 3],
+        );
     }
     assert!((0..1_000).all(|n| world.send(client(n), &MEDIA).is_ok()), "strangers make nobody go");
     (1_000..3_000).for_each(|n| world.attach(1, n, 5));
@@ -122,7 +127,8 @@ fn calls_in_random_buckets_are_spread_over_all_relays_wherever_they_come_from() 
             let bucket = world.roll(1 << 16) as u16;
             // Addresses that somebody has picked: one host, port by port.
             let [_, _, high, low] = n.to_be_bytes();
-            let source = FlowKey::udp(ClientAddr::new(SocketAddr::from(([198, 51, 100, 7], u16::from_be_bytes([high, low])))));
+            let source =
+                FlowKey::udp(ClientAddr::new(SocketAddr::from(([198, 51, 100, 7], u16::from_be_bytes([high, low])))));
             *shares.entry(world.send(source, &ticket(bucket)).unwrap().relay).or_insert(0.0) += 1.0;
         }
         let most = shares.values().fold(0.0_f64, |most, share| most.max(*share)) * f64::from(relays) / f64::from(calls);
@@ -141,7 +147,8 @@ fn a_relay_that_goes_moves_what_was_its_own_and_nothing_else() {
         let flows = 4_000_u32;
         (0..flows).for_each(|n| world.attach(1, n, (n * 16) as u16));
         let mut places = |world: &mut World| -> Vec<[(u16, bool); 2]> {
-            let by_flow = |world: &mut World, n| world.send(client(n), &MEDIA).map(|went| (went.relay, went.acting)).unwrap();
+            let by_flow =
+                |world: &mut World, n| world.send(client(n), &MEDIA).map(|went| (went.relay, went.acting)).unwrap();
             (0..flows).map(|n| [world.goes((n * 16) as u16), by_flow(world, n)]).collect()
         };
         let before = places(&mut world);
@@ -158,7 +165,10 @@ fn a_relay_that_goes_moves_what_was_its_own_and_nothing_else() {
         }
         let moved = before.iter().zip(&after).filter(|(before, after)| before[1].0 != after[1].0).count();
         let share = moved as f64 / f64::from(flows);
-        assert!(share > 0.0 && share <= 1.0 / f64::from(relays) + 0.02, "{share:.4} of the flows of {relays} relays moved");
+        assert!(
+            share > 0.0 && share <= 1.0 / f64::from(relays) + 0.02,
+            "{share:.4} of the flows of {relays} relays moved"
+        );
     }
 }
 
