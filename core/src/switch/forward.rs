@@ -142,7 +142,7 @@ impl Switch {
     ) -> Verdict {
         let Some((sender, receiver)) = self.pair(from, peer) else { return self.dropped(Counter::NobodyThere) };
         let (call, to, channel) = (receiver.call, Attached(receiver.source), receiver.channel_to(sender));
-        if !self.members.get_mut(call).is_some_and(|members| members.spends(now.mono, payload)) {
+        if !self.members.get_mut(call).is_some_and(|members| members.rate.spends(now.mono, payload)) {
             return self.dropped(Counter::OverRate);
         }
         let (how, rewritten) = match channel {

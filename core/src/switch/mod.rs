@@ -8,6 +8,7 @@
 
 mod counters;
 mod forward;
+mod rate;
 mod table;
 
 use core::hash::{Hash, Hasher};
@@ -25,6 +26,7 @@ use crate::topology::{Attachment, Transport};
 
 pub use counters::{Counter, Counters};
 pub use forward::{Slot, Verdict};
+use rate::Rate;
 use table::{Slab, SlabIndex};
 
 /// Where a datagram came from: the address and the way in.
@@ -193,21 +195,7 @@ impl Entry {
 struct Members {
     /// Sorted by address.
     entries: Vec<(VirtualAddr, SlabIndex)>,
-    /// When what it has sent would have been sent at the rate that it may have.
-    paid: Mono,
-}
-
-impl Members {
-    /// Whether the call may send so many bytes now; if so, they are counted.
-    fn spends(&mut self, now: Mono, bytes: usize) -> bool {
-        const NANOS: u64 = 1_000_000_000 / limits::CALL_BYTES_PER_SECOND;
-        let paid = self.paid.max(now).after(Span::from_nanos(NANOS.saturating_mul(bytes as u64)));
-        let may = paid.since(now) <= limits::CALL_BURST;
-        if may {
-            self.paid = paid;
-        }
-        may
-    }
+    rate: Rate,
 }
 
 type Table<K> = HashMap<K, SlabIndex, SeedableRandomState>;
@@ -338,7 +326,7 @@ impl Switch {
         let call = *self
             .calls
             .entry(owner.call)
-            .or_insert_with(|| members.insert(Members { entries: Vec::new(), paid: Mono::default() }));
+            .or_insert_with(|| members.insert(Members { entries: Vec::new(), rate: Rate::default() }));
         let entry = Entry { source, call, owner, newness, expires: Mono::default(), channels };
         let address = entry.address();
         let index = self.entries.insert(entry);
