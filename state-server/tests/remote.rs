@@ -3,7 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "support/proxy.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests of etcd, and each uses its part")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::indexing_slicing,
+    reason = "shared with the tests of etcd, and each uses its part"
+)]
 mod proxy;
 
 use std::net::SocketAddr;

@@ -110,6 +110,13 @@ impl Client {
         answer
     }
 
+    /// The datagram that comes next.
+    pub(crate) fn receive(&self) -> Vec<u8> {
+        let mut buffer = [0; 2048];
+        let len = self.socket.recv(&mut buffer).unwrap();
+        buffer[..len].to_vec()
+    }
+
     /// Asks for an allocation; `None`: silence.
     pub(crate) fn try_allocate(&mut self, patience: Duration) -> Option<Said> {
         self.try_ask(Method::Allocate, |w| w.attribute(attr::REQUESTED_TRANSPORT, &[17, 0, 0, 0]), patience)

@@ -146,7 +146,7 @@ fn a_relay_that_goes_moves_what_was_its_own_and_nothing_else() {
         // Live flows: each of a call in a bucket of its own, known by its address alone.
         let flows = 4_000_u32;
         (0..flows).for_each(|n| world.attach(1, n, (n * 16) as u16));
-        let mut places = |world: &mut World| -> Vec<[(u16, bool); 2]> {
+        let places = |world: &mut World| -> Vec<[(u16, bool); 2]> {
             let by_flow =
                 |world: &mut World, n| world.send(client(n), &MEDIA).map(|went| (went.relay, went.acting)).unwrap();
             (0..flows).map(|n| [world.goes((n * 16) as u16), by_flow(world, n)]).collect()
