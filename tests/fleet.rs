@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use sdk::{Pair, World, open, soon};
-use serde_json::Value;
-use support::{finished, free_tcp, get, tandem, until};
-use tandem_client::{Call, Device, Media};
+use serde_json::{Value, json};
+use support::{finished, free_tcp, get, post, tandem, until};
+use tandem_client::{Call, Code, Device, Error, Media};
 
 /// A fleet, and the admin ports of its load balancer, relays and state servers.
 struct Fleet {
@@ -281,4 +281,139 @@ async fn every_state_server_knows_every_relay_s_load_and_one_that_was_killed_kno
     let other = finished(tandem(&["admin", "relays", "--state", &format!("http://{}", fleet.lb)]));
     assert!(!other.status.success(), "a load balancer is no state server");
     pair.hung_up().await;
+}
+
+/// What is killed in the pairs below, by what it is; who that is may change in between.
+const KINDS: [&str; 6] = ["relay", "lb", "state-server", "etcd", "signaling", "router"];
+
+impl Fleet {
+    /// The process that a call depends on most: the relay that has it, the leader of etcd, the first of the others.
+    fn one_of(&self, kind: &str, call: &Call) -> String {
+        match kind {
+            "relay" => format!("relay-{}", self.relay_of(call)),
+            "etcd" => format!("etcd-{}", self.leader()),
+            "lb" => kind.to_owned(),
+            _ => format!("{kind}-1"),
+        }
+    }
+
+    fn served(&self, name: &str, what: &str) -> SocketAddr {
+        let child = self.world.child(name);
+        child["serves"][what].as_str().unwrap_or_else(|| panic!("{child}")).parse().unwrap()
+    }
+
+    /// The node that leads, by what each says of itself.
+    fn leader(&self) -> usize {
+        let leads = |n: &usize| {
+            let child = self.world.child(&format!("etcd-{n}"));
+            let address = child["serves"]["client"].as_str().filter(|_| child["state"] == "ready")?.parse().ok()?;
+            let status = post(address, "/v3/maintenance/status", &json!({}));
+            let status = (status.status == 200).then(|| status.json())?;
+            (status["leader"].is_string() && status["leader"] == status["header"]["member_id"]).then_some(*n)
+        };
+        until("etcd has a leader", || (1..=3).find_map(|n| leads(&n)))
+    }
+}
+
+/// P14: any two at once. Each alone is in the tests above.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_two_processes_of_different_kinds_are_killed_at_once_and_the_call_goes_on() {
+    let Some(fleet) = Fleet::start() else { return };
+    let pair = fleet.world.pair().await;
+    let places = pair.places();
+    let others = fleet.others().await;
+    for (n, one) in KINDS.iter().enumerate() {
+        for two in &KINDS[n + 1..] {
+            let names = [one, two].map(|kind| fleet.one_of(kind, &pair.call));
+            let killed = names.each_ref().map(|name| fleet.world.kill(name, 500));
+            talk(&pair, &format!("{} and {} killed", names[0], names[1])).await;
+            killed.iter().for_each(sdk::Killed::back);
+            assert_eq!(pair.places(), places, "nobody on the call noticed");
+        }
+    }
+    fleet.rings(&others).await;
+    talk(&pair, "after all of them").await;
+    pair.hung_up().await;
+}
+
+/// E06, with calls: etcd has no space left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_full_etcd_calls_and_connections_go_on_and_new_calls_are_told_when_to_come_back() {
+    let Some(fleet) = Fleet::start() else { return };
+    let pair = fleet.world.pair().await;
+    let places = pair.places();
+    let [carol, dave] = fleet.others().await;
+    let etcd = fleet.served("etcd-1", "client");
+    let status = post(etcd, "/v3/maintenance/status", &json!({})).json();
+    let alarm = |action: &str| {
+        let alarm = json!({ "action": action, "memberID": status["header"]["member_id"], "alarm": "NOSPACE" });
+        assert_eq!(post(etcd, "/v3/maintenance/alarm", &alarm).status, 200);
+    };
+    alarm("ACTIVATE");
+    let refused = carol.place(&dave.party().account, Media::Audio).await;
+    let Err(Error::Refused(problem)) = refused else { panic!("a call with a full etcd: {:?}", refused.err()) };
+    assert_eq!((problem.status, problem.code), (503, Code::StoreAway));
+    assert!(problem.retry_after_ms.is_some_and(|ms| ms > 0), "{problem:?}");
+    for n in 0..20 {
+        talk(&pair, &format!("with a full etcd, {n}")).await;
+    }
+    assert_eq!(pair.places(), places);
+    alarm("DEACTIVATE");
+    // Over the connections that there were: nobody had to connect anew.
+    fleet.rings(&[carol, dave]).await;
+    pair.hung_up().await;
+}
+
+/// E01: in a fleet on one machine nothing but clients' ports can be reached from outside; etcd least of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_etcd_nor_a_state_server_of_a_fleet_takes_connections_on_another_interface() {
+    let Some(fleet) = Fleet::start() else { return };
+    // The address that this machine would use for the outside; nothing is sent.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let outside = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).map(|address| address.ip());
+    let Some(outside) = outside.ok().filter(|address| !address.is_loopback() && !address.is_unspecified()) else {
+        eprintln!("not run: this machine has no address but loopback");
+        return;
+    };
+    let ports = ["etcd-1", "etcd-2", "etcd-3"].map(|name| fleet.served(name, "client"));
+    let more = ["state-server-1", "state-server-2", "directory"].map(|name| fleet.served(name, "admin"));
+    for port in ports.iter().chain(&more) {
+        assert!(std::net::TcpStream::connect(port).is_ok(), "it is there");
+        assert!(std::net::TcpStream::connect((outside, port.port())).is_err(), "{port} is there for everybody");
+    }
+    // Each port that one of them listens at, whatever it is for.
+    for name in ["etcd-1", "etcd-2", "etcd-3", "state-server-1", "state-server-2", "directory"] {
+        let pid = fleet.world.child(name)["pid"].as_u64().unwrap();
+        let listening = listening(pid);
+        assert!(!listening.is_empty(), "{name} listens");
+        assert!(listening.iter().all(|address| address.is_loopback()), "{name}: {listening:?}");
+    }
+}
+
+/// The addresses at which a process listens for TCP.
+fn listening(pid: u64) -> Vec<std::net::IpAddr> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    let sockets: Vec<String> =
+        links.filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect();
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for row in text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+            // State 0A is LISTEN; the inode is the tenth column. Addresses are 32-bit words in the machine's order.
+            if row[3] != "0A" || !sockets.iter().any(|inode| inode == row[9]) {
+                continue;
+            }
+            let words = row[1].split(':').next().unwrap().as_bytes().chunks(8);
+            let bytes: Vec<u8> = words
+                .flat_map(|word| u32::from_str_radix(std::str::from_utf8(word).unwrap(), 16).unwrap().to_ne_bytes())
+                .collect();
+            found.push(match <[u8; 4]>::try_from(&bytes[..]) {
+                Ok(four) => std::net::IpAddr::from(four),
+                Err(_) => std::net::IpAddr::from(<[u8; 16]>::try_from(&bytes[..]).unwrap()).to_canonical(),
+            });
+        }
+    }
+    found
 }

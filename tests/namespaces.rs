@@ -107,22 +107,37 @@ fn a_relay_that_loses_thirty_percent_is_taken_out_within_ten_seconds() {
     assert_ne!(fleet.relay_of(talk.bucket), had);
 }
 
+/// One way alone is as bad as both: what is asked of the store is not heard there, or its answers do not come.
 #[test]
 fn a_relay_that_the_store_does_not_hear_of_is_taken_from_the_table_and_comes_back_as_another_run() {
+    cut_off_from_the_store("in both directions", |state, relay| [state, relay].map(str::to_owned).to_vec());
+}
+
+#[test]
+fn a_relay_whose_words_do_not_reach_the_store_is_taken_from_the_table_and_comes_back_as_another_run() {
+    cut_off_from_the_store("on the way to it", |state, _| vec![state.to_owned()]);
+}
+
+#[test]
+fn a_relay_that_does_not_hear_the_store_is_taken_from_the_table_and_comes_back_as_another_run() {
+    cut_off_from_the_store("on the way from it", |_, relay| vec![relay.to_owned()]);
+}
+
+/// `deaf`: which of the two, the state server and the relay, hear nothing of the other.
+fn cut_off_from_the_store(how: &str, deaf: impl Fn(&str, &str) -> Vec<String>) {
     let Some(fleet) = Fleet::start() else { return };
     let talk = fleet.pair().talk();
     let had = fleet.relay_of(talk.bucket);
     let before = fleet.seen(had)["incarnation"].as_u64().unwrap();
-    let cut = || {
-        fleet.drops("state", &[from(&relay(had))]);
-        fleet.drops(&relay(had), &[from("state")]);
-    };
+    let deaf = deaf("state", &relay(had));
+    let other = |part: &str| if part == "state" { relay(had) } else { "state".to_owned() };
+    let cut = || deaf.iter().for_each(|part| fleet.drops(part, &[from(&other(part))]));
     let began = clock::now().mono;
     let out = || fleet.seen(had).is_null() && fleet.relay_of(talk.bucket) != had;
-    fleet.gap(&talk, "a relay is away from the store, and out of the table", cut, out);
+    fleet.gap(&talk, &format!("a relay is away from the store {how}, and out of the table"), cut, out);
     eprintln!("it was taken from the table after {} ms", clock::now().mono.since(began).as_millis());
     let began = clock::now().mono;
-    let mend = || ["state", &relay(had)].iter().for_each(|part| fleet.drops(part, &[]));
+    let mend = || deaf.iter().for_each(|part| fleet.drops(part, &[]));
     let back = || fleet.serves(had) && fleet.relay_of(talk.bucket) == had;
     fleet.gap(&talk, "it is back, and has its calls again", mend, back);
     eprintln!("it served again after {} ms", clock::now().mono.since(began).as_millis());
@@ -166,6 +181,36 @@ fn packets_of_any_size_that_a_path_takes_go_through_and_those_in_pieces_go_whole
     fleet.within("clients", || send_raw(&[first(3), last(3)]));
     assert_eq!(pair.hears(1), Some(vec![9; 200]), "the two are a packet");
     assert!(pair.carries(100));
+
+    // Somebody says that the way to a client, and the way to its relay, take 600 bytes (ICMP 3, 4): packets go on, whole or in
+    // pieces, to whom they went before.
+    let others = fleet.pair();
+    let tunnel = SocketAddrV4::new(address(&had), TUNNEL_PORT);
+    let line = fleet.within("lb", || line_to(tunnel));
+    let narrow = [(ipv4(TURN), client), (line, tunnel)].map(|(from, to)| {
+        let quoted = [&ip_packet_to(*from.ip(), *to.ip(), 9, 0, &[])[..], &udp_header(from, to, 1_400)].concat();
+        too_big(Ipv4Addr::new(10, 87, 0, 1), *from.ip(), 600, &quoted)
+    });
+    let came = fleet.icmp_counter("lb", "InDestUnreachs");
+    fleet.within("clients", || send_raw(&narrow));
+    until("it is heard", || (fleet.icmp_counter("lb", "InDestUnreachs") - came == 2).then_some(()));
+    for len in [100, 596, 1_100, 1_400 - 4] {
+        assert!(pair.carries(len) && others.carries(len), "{len} B go both ways");
+    }
+    assert_eq!((dropped("too_long"), dropped("oversized")), (1, 1));
+}
+
+/// ICMP: a packet of ours was too big for a path that takes so many bytes (RFC 1191).
+fn too_big(from: Ipv4Addr, to: Ipv4Addr, mtu: u16, quoted: &[u8]) -> Vec<u8> {
+    let mut icmp = [&[3, 4, 0, 0, 0, 0][..], &mtu.to_be_bytes(), quoted].concat();
+    let words = icmp.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
+    let sum: u32 = words.sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let checksum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let mut packet = ip_packet_to(from, to, 0, 0, &icmp);
+    packet[9] = 1;
+    packet
 }
 
 /// L04. Nobody but the load balancer and the relays knows a cookie.

@@ -16,6 +16,9 @@ use crate::crypto;
 pub const AUDIENCE: &str = "tandem";
 /// A token that claims to live longer than this was not made for us (api.md).
 pub const LIFE_MAX: Span = Span::from_secs(6 * 3_600);
+/// How far ahead of ours the clock of who issued a token may be. Who was removed is remembered for longer than both together
+/// (`REMOVAL_LIFE` in signaling).
+const CLOCKS_APART: Span = Span::from_secs(3_600);
 /// A token has some 300 characters; a longer one is not looked into.
 const TOKEN_LEN_MAX: usize = 2_048;
 
@@ -241,7 +244,10 @@ impl TokenKeys {
         if exp <= seconds || nbf.is_some_and(|nbf| nbf > seconds) {
             return Err(TokenError::Expired);
         }
-        if exp - seconds > LIFE_MAX.as_secs() {
+        // By its own word where it says when it was issued, so that nobody's clock matters; and by ours within bounds.
+        let issued = iat.filter(|iat| *iat > seconds);
+        let life = exp.saturating_sub(issued.unwrap_or(seconds));
+        if life > LIFE_MAX.as_secs() || exp - seconds > LIFE_MAX.as_secs() + CLOCKS_APART.as_secs() {
             return Err(TokenError::TooLong);
         }
         let party = Party { account: sub, device: dev };

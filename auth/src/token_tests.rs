@@ -76,6 +76,23 @@ fn a_token_that_claims_too_long_a_life_is_refused() {
 }
 
 #[test]
+fn a_token_is_good_though_the_clock_of_who_issued_it_is_ahead_by_an_hour() {
+    let issued_at = |ahead: u64| {
+        let mut token = claims();
+        token.issued = Some(NOW.as_secs() + ahead);
+        token.expires = NOW.after(Span::from_secs(ahead)).after(LIFE_MAX);
+        keys().verify(&TokenKey::hs256(&secret()).unwrap().mint("app", &token).unwrap(), NOW).map(|_| ())
+    };
+    assert_eq!([0, 1, 3_600, 3_601].map(issued_at), [Ok(()), Ok(()), Ok(()), Err(TokenError::TooLong)]);
+    // Who says that it was issued earlier lives for as long as it says.
+    let mut long = claims();
+    long.issued = Some(NOW.as_secs() + 10);
+    long.expires = NOW.after(LIFE_MAX).after(Span::from_secs(11));
+    let token = TokenKey::hs256(&secret()).unwrap().mint("app", &long).unwrap();
+    assert_eq!(keys().verify(&token, NOW), Err(TokenError::TooLong));
+}
+
+#[test]
 fn every_claim_is_required_and_of_its_type() {
     for claim in ["iss", "sub", "dev", "exp", "aud", "tandem"] {
         let mut claims = good();

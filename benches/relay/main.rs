@@ -49,7 +49,8 @@ pub(crate) const LEGS: usize = 2_000;
 pub(crate) const WARM_UP_LEGS: usize = 1_024;
 /// Payload bytes of ChannelData: a voice packet and a full video packet.
 const PAYLOADS: [usize; 2] = [172, 1_100];
-const FLOWS: [usize; 2] = [64, LEGS];
+/// The fewer of them are 128 calls: what one call may send is bounded (`tandem_core::limits::CALL_BYTES_PER_SECOND`).
+const FLOWS: [usize; 2] = [256, LEGS];
 /// Packets a second at which delay is measured.
 const LOADS: [u64; 3] = [20_000, 50_000, 100_000];
 /// Before each measurement.

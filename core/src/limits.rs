@@ -51,6 +51,13 @@ pub const ALLOCATIONS_PER_LEG: usize = 24;
 /// 256 x 8 B = 2 KiB of record an allocation at most.
 pub const CHANNELS_PER_ALLOCATION: usize = 256;
 
+/// Payload that one call may send in a second, over all its legs; what is over is dropped (attack R14: a call is no tunnel for
+/// bulk data). 64 Mbit/s: two legs with 32 Mbit/s each, four times what a browser sends of a shared screen; or a mesh of
+/// eight with 1.1 Mbit/s from each to each; or of 32 with sound alone.
+pub const CALL_BYTES_PER_SECOND: u64 = 8_000_000;
+/// For how long a call may send at any rate, when it was quiet before: key frames of everybody at once.
+pub const CALL_BURST: Span = Span::from_secs(1);
+
 /// Allocations of one relay process. 200,000 x under 1 KiB = under 200 MiB.
 pub const ALLOCATIONS_PER_RELAY: usize = 200_000;
 /// Calls that one relay process keeps in memory: as many as could have one allocation each.

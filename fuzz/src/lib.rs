@@ -19,6 +19,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ticket", targets::ticket::run),
     ("switch", targets::switch::run),
     ("engine", targets::engine::run),
+    ("tunnel", targets::tunnel::run),
+    ("steering", targets::steering::run),
+    ("entrance", targets::entrance::run),
 ];
 
 #[cfg(test)]
@@ -65,6 +68,21 @@ mod tests {
     #[test]
     fn the_corpus_of_engine_breaks_nothing() {
         replay_by_name("engine");
+    }
+
+    #[test]
+    fn the_corpus_of_tunnel_breaks_nothing() {
+        replay_by_name("tunnel");
+    }
+
+    #[test]
+    fn the_corpus_of_steering_breaks_nothing() {
+        replay_by_name("steering");
+    }
+
+    #[test]
+    fn the_corpus_of_entrance_breaks_nothing() {
+        replay_by_name("entrance");
     }
 
     #[test]

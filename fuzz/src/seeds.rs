@@ -3,6 +3,8 @@
 //! Decides what they are. The test here fails when one of them is not in the corpus as it is made here; with
 //! `TANDEM_WRITE_SEEDS=1` in the environment it writes them instead.
 
+mod fleet;
+
 use std::path::Path;
 
 use tandem_wire::id::{BucketId, CallId, LegId, PopId};
@@ -265,7 +267,16 @@ fn engine() -> Vec<Seed> {
 fn the_seeds_are_in_the_corpus_as_they_are_made_here() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let write = std::env::var_os("TANDEM_WRITE_SEEDS").is_some();
-    for (target, seeds) in [("stun", stun()), ("ticket", ticket()), ("switch", switch()), ("engine", engine())] {
+    let targets = [
+        ("stun", stun()),
+        ("ticket", ticket()),
+        ("switch", switch()),
+        ("engine", engine()),
+        ("tunnel", fleet::tunnel()),
+        ("steering", fleet::steering()),
+        ("entrance", fleet::entrance()),
+    ];
+    for (target, seeds) in targets {
         let corpus = root.join(target);
         if write {
             std::fs::create_dir_all(&corpus).unwrap();

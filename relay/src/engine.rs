@@ -101,7 +101,7 @@ impl Engine {
 
     /// Decides about one datagram that came through a load balancer, which said `hint` of it.
     pub fn tunneled(&mut self, now: Now, source: Source, hint: Hint, slot: &mut Slot<'_>) -> Sent {
-        match self.switch.datagram(source, slot) {
+        match self.switch.datagram(now, source, slot) {
             Verdict::Forward(to) => Sent::To(to.into()),
             Verdict::Drop => Sent::Nothing,
             Verdict::Request => self.request(now, source, hint, slot),
@@ -230,7 +230,7 @@ impl Engine {
                 let code = if matches!(proven.ask, Ok(Ask::Allocate { .. })) { 403 } else { 437 };
                 self.refuse(&proven, source, speaks, Problem::new(code));
             }
-            From::Retry { held: Held(HeldKind::Packet { source, bytes }) } => self.retry(source, &bytes),
+            From::Retry { held: Held(HeldKind::Packet { source, bytes }) } => self.retry(now, source, &bytes),
             // A packet is neither served nor refused, and a request is not looked at twice.
             From::Serve { .. } | From::Refuse { .. } | From::Retry { .. } => {}
             From::Attach { call, leg } => {
@@ -353,13 +353,13 @@ impl Engine {
         }
     }
 
-    fn retry(&mut self, source: Source, bytes: &[u8]) {
+    fn retry(&mut self, now: Now, source: Source, bytes: &[u8]) {
         let mut buffer = vec![0; HEADROOM + bytes.len() + TAILROOM];
         if let Some(room) = buffer.get_mut(HEADROOM..HEADROOM + bytes.len()) {
             room.copy_from_slice(bytes);
         }
         let mut slot = Slot { buffer: &mut buffer, start: HEADROOM, len: bytes.len() };
-        if let Verdict::Forward(to) = self.switch.datagram(source, &mut slot) {
+        if let Verdict::Forward(to) = self.switch.datagram(now, source, &mut slot) {
             let bytes = slot.datagram().to_vec();
             self.outputs.push_back(Output::Packet { to: to.into(), bytes });
         }

@@ -11,7 +11,7 @@ mod load;
 mod member;
 mod metrics;
 mod thread;
-mod tunnel;
+pub mod tunnel;
 
 use std::io;
 use std::net::SocketAddr;

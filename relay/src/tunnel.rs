@@ -19,7 +19,15 @@ use crate::limits;
 
 /// Another process of the fleet: the load balancer, or a relay that the table names.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Inward(SocketAddr);
+pub struct Inward(SocketAddr);
+
+impl Inward {
+    /// Where it takes packets.
+    #[must_use]
+    pub const fn socket_addr(&self) -> SocketAddr {
+        self.0
+    }
+}
 
 impl Destination for Inward {
     fn address(&self) -> SocketAddr {
@@ -29,33 +37,39 @@ impl Destination for Inward {
 
 /// Counted at this end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     /// Datagrams without a head of ours, or with another cookie.
-    pub(crate) foreign: Total,
+    pub foreign: Total,
     /// Probes echoed.
-    pub(crate) probes: Total,
+    pub probes: Total,
     /// Packets passed on to the relay that has their bucket.
-    pub(crate) passed_on: Total,
+    pub passed_on: Total,
     /// Packets for clients while no load balancer is known to send them through.
-    pub(crate) no_way_out: Total,
+    pub no_way_out: Total,
 }
 
-/// One end of the tunnel.
+/// One end of the tunnel. The packet thread hands it what its socket receives, and what the engine wants sent to clients.
 #[derive(Debug)]
-pub(crate) struct Tunnel {
+pub struct Tunnel {
     cookie: Cookie,
     /// Who steered the latest packet to us, or probed.
     balancer: Option<SocketAddr>,
-    pub(crate) epoch: u32,
-    pub(crate) incarnation: u64,
-    pub(crate) draining: bool,
+    /// Of the table that the relay goes by.
+    pub epoch: u32,
+    /// Which run of the relay this is.
+    pub incarnation: u64,
+    /// Echoes say that the relay wants no more.
+    pub draining: bool,
     /// A load balancer says that by this table it takes us for down.
-    pub(crate) down: bool,
-    pub(crate) counters: Counters,
+    pub down: bool,
+    /// What was counted so far.
+    pub counters: Counters,
 }
 
 impl Tunnel {
-    pub(crate) fn new(cookie: Cookie) -> Self {
+    /// Believes heads with this cookie, and knows no load balancer yet.
+    #[must_use]
+    pub fn new(cookie: Cookie) -> Self {
         Self {
             cookie,
             balancer: None,
@@ -67,14 +81,9 @@ impl Tunnel {
         }
     }
 
-    /// Decides about one datagram of the fleet, with the engine's help.
-    pub(crate) fn datagram(
-        &mut self,
-        engine: &mut Engine,
-        now: Now,
-        from: ClientAddr,
-        slot: &mut Slot<'_>,
-    ) -> Option<Inward> {
+    /// Decides about one datagram of the fleet, with the engine's help: what it gives back is to be sent there from the slot, as
+    /// that is now.
+    pub fn datagram(&mut self, engine: &mut Engine, now: Now, from: ClientAddr, slot: &mut Slot<'_>) -> Option<Inward> {
         let head = match Head::read(slot.datagram()) {
             Ok((head, _)) if head.cookie == self.cookie && !head.back => head,
             _ => {

@@ -205,7 +205,8 @@ fn forwarding_allocates_nothing() {
     let mut buffer = vec![0; 2_048];
     let mut forwarded = 0_u32;
     let (left, peak) = measured(|| {
-        for (from, packet) in packets.iter().cycle().take(100_000) {
+        for (ms, (from, packet)) in (0..).zip(packets.iter().cycle().take(100_000)) {
+            let now = Now { mono: now.mono.after(Span::from_millis(ms)), ..now };
             buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
             let mut slot = Slot { buffer: &mut buffer, start: HEADROOM, len: packet.len() };
             let source = Source { client: ClientAddr::new(*from), transport: Transport::Udp };

@@ -8,6 +8,8 @@ mod common;
 mod allocations;
 #[path = "rules/clients.rs"]
 mod clients;
+#[path = "rules/clocks.rs"]
+mod clocks;
 #[path = "rules/closed_world.rs"]
 mod closed_world;
 #[path = "rules/durability.rs"]

@@ -16,7 +16,7 @@ use tandem_auth::{Claims, TokenKeys};
 use tandem_core::mailbox::ConnectionId;
 use tandem_telemetry::http::{Place, Problem};
 use tandem_telemetry::metric::router::{NotLetIn, REFUSED};
-use tandem_wire::units::Now;
+use tandem_wire::units::{Mono, Now};
 use tokio::sync::mpsc;
 
 use crate::connection::{self, Outgoing};
@@ -59,7 +59,7 @@ pub(crate) async fn connect(
         return Err(refuse(NotLetIn::Origin, StatusCode::FORBIDDEN, "foreign_origin", title));
     }
     let place = place.map(|Extension(place)| place);
-    let claims = admit(&door, place.as_deref(), &headers)?;
+    let (claims, expires) = admit(&door, place.as_deref(), &headers)?;
     let upgrade = upgrade.map_err(|_| {
         let title = "This address takes WebSocket connections";
         refuse(NotLetIn::Malformed, StatusCode::UPGRADE_REQUIRED, "upgrade_required", title)
@@ -80,7 +80,7 @@ pub(crate) async fn connect(
     Ok(upgrade
         .on_upgrade(move |socket| async move {
             let (outgoing, waiting) = mpsc::channel::<Outgoing>(limits::PUSHES_WAITING);
-            let Claims { party, issued, expires, .. } = claims;
+            let Claims { party, issued, .. } = claims;
             if events.send(Event::Connected { id, party, issued, expires, outgoing }).await.is_ok() {
                 connection::serve(socket, id, waiting, events, place).await;
             }
@@ -88,8 +88,9 @@ pub(crate) async fn connect(
         .into_response())
 }
 
-/// The claims of a good token that lets a device call.
-fn admit(door: &Door, place: Option<&Place>, headers: &HeaderMap) -> Result<Claims, Problem> {
+/// The claims of a good token that lets a device call, and until when it is good: by the wall clock once, so that one that jumps
+/// later ends no connection.
+fn admit(door: &Door, place: Option<&Place>, headers: &HeaderMap) -> Result<(Claims, Mono), Problem> {
     let Now { mono, wall } = tandem_net::clock::now();
     let source = place.map(Place::source);
     // Of two, what stands before us may have looked at the other one.
@@ -99,7 +100,10 @@ fn admit(door: &Door, place: Option<&Place>, headers: &HeaderMap) -> Result<Clai
     let header = header.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token);
     let token = header.or_else(|| offered(headers).find_map(|protocol| protocol.strip_prefix(BEARER)));
     match token.and_then(|token| door.tokens.verify(token, wall).ok()).filter(|claims| claims.grant.call) {
-        Some(claims) => Ok(claims),
+        Some(claims) => {
+            let expires = mono.after(claims.expires.since(wall));
+            Ok((claims, expires))
+        }
         // A good token passes whoever else is behind the same address.
         None => {
             if let Some(Err(TooOften { retry_after_ms })) = source.map(|source| door.bad_tokens.admit(&source, mono)) {

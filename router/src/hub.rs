@@ -13,7 +13,7 @@ use tandem_state_client::{BucketSet, Changes, Entry, Followed, Kinds, Listing, R
 use tandem_telemetry::metric::router as metric;
 use tandem_wire::id::CallId;
 use tandem_wire::party::{DeviceKey, Party};
-use tandem_wire::units::Wall;
+use tandem_wire::units::Mono;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -31,9 +31,10 @@ pub(crate) enum Event {
     Connected {
         id: ConnectionId,
         party: Party,
-        /// When its token was issued, in seconds, and until when it is good.
+        /// When its token was issued, in seconds.
         issued: Option<u64>,
-        expires: Wall,
+        /// Until when it is good.
+        expires: Mono,
         outgoing: mpsc::Sender<Outgoing>,
     },
     /// A connection is gone.
@@ -302,7 +303,7 @@ impl Hub {
     }
 
     fn look_at_tokens(&mut self) {
-        let now = tandem_net::clock::now().wall;
+        let now = tandem_net::clock::now().mono;
         let over: Vec<ConnectionId> =
             self.connections.iter().filter(|(_, open)| open.expires <= now).map(|(id, _)| *id).collect();
         for connection in over {

@@ -12,7 +12,7 @@ use tandem_core::topology::BlobKind;
 use tandem_telemetry::metric::router as metric;
 use tandem_wire::id::{CallId, Revision};
 use tandem_wire::party::{DeviceKey, Party};
-use tandem_wire::units::Wall;
+use tandem_wire::units::{Mono, Wall};
 use tokio::sync::mpsc;
 
 use crate::connection::Outgoing;
@@ -46,9 +46,10 @@ pub(crate) enum Fed {
 pub(crate) struct Connection {
     pub(crate) party: Party,
     pub(crate) device: DeviceKey,
-    /// When its token was issued, and until when it is good.
+    /// When its token was issued, in seconds.
     pub(crate) issued: Option<u64>,
-    pub(crate) expires: Wall,
+    /// Until when it is good, by the clock that does not jump.
+    pub(crate) expires: Mono,
     pub(crate) outgoing: mpsc::Sender<Outgoing>,
     waiting: VecDeque<Waiting>,
     /// The word that it is up to date has been put behind what waited.
@@ -60,7 +61,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(party: Party, issued: Option<u64>, expires: Wall, outgoing: mpsc::Sender<Outgoing>) -> Self {
+    pub(crate) fn new(party: Party, issued: Option<u64>, expires: Mono, outgoing: mpsc::Sender<Outgoing>) -> Self {
         let (device, waiting) = (party.key(), VecDeque::new());
         Self { party, device, issued, expires, outgoing, waiting, greeted: false, late: 0, asked: false }
     }
@@ -157,7 +158,7 @@ mod tests {
     fn connection() -> (Connection, mpsc::Receiver<Outgoing>) {
         let (outgoing, taken) = mpsc::channel(limits::PUSHES_WAITING);
         let party = Party { account: "bob".parse().unwrap(), device: "dev_b".parse().unwrap() };
-        (Connection::new(party, None, Wall::from_millis(0), outgoing), taken)
+        (Connection::new(party, None, Mono::default(), outgoing), taken)
     }
 
     fn change(n: usize) -> Waiting {

@@ -2,10 +2,20 @@
 //! fits a message.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+#[path = "support/proxy.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::indexing_slicing,
+    reason = "shared with the tests of etcd, and each uses its part"
+)]
+mod proxy;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy::{Network, Proxy};
 use tandem_core::topology::Transport;
 use tandem_state_client::conformance::POP;
 use tandem_state_client::{
@@ -20,7 +30,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt as _;
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -327,6 +337,34 @@ async fn a_server_that_hangs_holds_up_a_question_once_and_a_command_is_never_sen
     assert!(put_off.is_err_and(|error| error.is_away()), "what the first did with it is not known");
     assert!(store.restore(&BucketSet::all()).await.unwrap().entries.is_empty());
     timeout(Duration::from_millis(500), remote.commit(command(1))).await.expect("it hangs").unwrap();
+}
+
+/// Slow, and not dead: what is answered within [`limits::ANSWER_TIMEOUT`] is waited for, and what is not is asked elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_slow_is_waited_for_and_one_that_is_too_slow_is_left_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let serving = [Serving::new(Arc::clone(&store)).await, Serving::new(Arc::clone(&store)).await];
+    let proxy = Proxy::to(serving[0].address).await;
+    let remote = several(&[proxy.address, serving[1].address]);
+    remote.commit(command(1)).await.unwrap();
+    proxy.set(Network::Late(400));
+    for _ in 0..2 {
+        let began = Instant::now();
+        assert_eq!(remote.load(call(1)).await.unwrap().entries.len(), 1);
+        assert!(began.elapsed() >= Duration::from_millis(400), "it is the slow one that was asked");
+    }
+    let began = Instant::now();
+    remote.commit(command(2)).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(400), "it is the slow one that was told");
+    proxy.set(Network::Late(3_000));
+    let late = limits::ANSWER_TIMEOUT + Duration::from_millis(500);
+    let asked = timeout(late, remote.load(call(2))).await.expect("it is asked elsewhere");
+    assert_eq!(asked.unwrap().entries.len(), 1);
+    for n in 3..20 {
+        timeout(Duration::from_millis(500), remote.commit(command(n))).await.expect("the next is quick").unwrap();
+    }
+    assert_eq!(store.restore(&BucketSet::all()).await.unwrap().entries.len(), 19);
 }
 
 /// A store whose answers are seven seconds old.

@@ -104,6 +104,11 @@ impl Running {
         wait(&mut self.child)
     }
 
+    /// How it ends by itself, soon.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
     pub(crate) fn killed(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

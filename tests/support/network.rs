@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
-use tandem_core::topology::{Call, CallCommand, CallKind};
+use tandem_core::topology::{Attachment, Call, CallCommand, CallKind, EndReason};
 use tandem_net::clock;
 use tandem_state_client::{Change, Command, Key, Op, RemoteStore, Revision, Store as _};
 use tandem_wire::id::{BucketId, CallId, PopId};
@@ -116,11 +117,16 @@ impl Fleet {
 
     /// Kills a relay and starts it again, and waits until all serve by a table that knows the new run.
     pub(crate) fn restart(&mut self, id: u64) {
+        self.restart_under(id, &[]);
+    }
+
+    /// The same, as what another program runs.
+    pub(crate) fn restart_under(&mut self, id: u64, program: &[&str]) {
         let before = self.seen(id)["incarnation"].clone();
         self.relays.remove(&id).expect("it runs").killed();
         let (part, log) = (relay(id), self.folder.path().join("log"));
         let config = self.folder.path().join(format!("{part}.toml"));
-        self.relays.insert(id, role_in(&self.topology, &log, "relay", &part, &config));
+        self.relays.insert(id, role_under(program, &self.topology, &log, "relay", &part, &config));
         let again = || self.seen(id)["incarnation"] != before && [1, 2, 3, 4].iter().all(|id| self.serves(*id));
         until("all relays serve again", || again().then_some(()));
     }
@@ -128,6 +134,11 @@ impl Fleet {
     /// Runs `act` in a part's network.
     pub(crate) fn within<T: Send>(&self, part: &str, act: impl FnOnce() -> T + Send) -> T {
         within(&self.topology.namespace(part), act)
+    }
+
+    /// The name of a part's namespace.
+    pub(crate) fn namespace(&self, part: &str) -> String {
+        self.topology.namespace(part)
     }
 
     /// Pulls a part's cable, or plugs it in again.
@@ -177,40 +188,101 @@ impl Fleet {
 
     /// What the kernel of a part counts of IP: `FragCreates`, `ReasmReqds` and so on.
     pub(crate) fn ip_counter(&self, part: &str, name: &str) -> u64 {
+        self.kernel_counter(part, "Ip: ", name)
+    }
+
+    /// The same of ICMP.
+    pub(crate) fn icmp_counter(&self, part: &str, name: &str) -> u64 {
+        self.kernel_counter(part, "Icmp: ", name)
+    }
+
+    fn kernel_counter(&self, part: &str, group: &str, name: &str) -> u64 {
         let text = self.within(part, || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
-        let mut rows = text.lines().filter_map(|line| line.strip_prefix("Ip: ")).map(|line| line.split(' '));
+        let mut rows = text.lines().filter_map(|line| line.strip_prefix(group)).map(|line| line.split(' '));
         let (mut names, mut values) = (rows.next().unwrap(), rows.next().unwrap());
         let at = names.position(|known| known == name).expect("a counter");
         values.nth(at).unwrap().parse().unwrap()
+    }
+
+    /// Asks or tells the store something.
+    pub(crate) fn store<T: Send>(&self, act: impl AsyncFnOnce(&RemoteStore) -> T + Send) -> T {
+        let store = format!("http://{}:{STATE_PORT}", address("state"));
+        self.within("state", || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let store = RemoteStore::new(&store, &Secret::new(SECRETS[0].as_bytes().to_vec())).unwrap();
+                act(&store).await
+            })
+        })
+    }
+
+    fn put_call(&self, id: CallId, change: impl FnOnce(Option<&Call>) -> Call + Send) {
+        self.store(async |store| {
+            let stored = store.read(Key::Call(id)).await.unwrap();
+            let (record, based_on) = match stored {
+                Some(entry) => (Some(Call::from_json(&entry.value).unwrap()), entry.revision),
+                None => (None, Revision::ZERO),
+            };
+            let change = Change::Put(change(record.as_ref()).to_json().unwrap());
+            store.commit(Command { ops: vec![Op { key: Key::Call(id), based_on, change }] }).await.unwrap();
+        });
+    }
+
+    /// Signaling ends a call.
+    pub(crate) fn end(&self, call: CallId) {
+        let command = CallCommand::End { reason: EndReason::Hangup };
+        self.put_call(call, |record| Call::apply(record, command, clock::now()).unwrap());
+    }
+
+    /// The records of a call's legs, in their order, with their revisions.
+    pub(crate) fn attachments(&self, call: CallId) -> Vec<(Attachment, Revision)> {
+        let entries = self.store(async |store| store.load(call).await.unwrap().entries);
+        let legs = entries.into_iter().filter(|entry| matches!(entry.key, Key::Attachment(..)));
+        legs.map(|entry| (Attachment::from_json(&entry.value).unwrap(), entry.revision)).collect()
+    }
+
+    /// A client of a leg of a call, on a socket of its own at an address of the clients'.
+    pub(crate) fn client_at(&self, address: Ipv4Addr, call: CallId, leg: u16) -> Client {
+        let socket = self.within("clients", || {
+            let socket = UdpSocket::bind((address, 0)).unwrap();
+            socket.connect(TURN).unwrap();
+            socket
+        });
+        Client::new(socket, call, leg, &Secret::new(SECRETS[2].as_bytes().to_vec()))
+    }
+
+    /// Signals a relay's process.
+    pub(crate) fn signal(&self, id: u64, signal: Signal) {
+        self.relays[&id].signal(signal);
+    }
+
+    /// SIGKILLs a relay, which stays away.
+    pub(crate) fn kill(&mut self, id: u64) {
+        self.relays.remove(&id).expect("it runs").killed();
+    }
+
+    /// Starts a relay's config once more, in the place of another relay; gives the process that had run under its id.
+    pub(crate) fn start_twin(&mut self, id: u64, place: u64) -> Running {
+        let [config, other] = [id, place].map(|id| self.folder.path().join(format!("{}.toml", relay(id))));
+        let text = std::fs::read_to_string(config).unwrap();
+        let moved = text.replace(&address(&relay(id)).to_string(), &address(&relay(place)).to_string());
+        std::fs::write(&other, moved).unwrap();
+        let log = self.folder.path().join("log");
+        let twin = role_in(&self.topology, &log, "relay", &relay(place), &other);
+        self.relays.insert(id, twin).expect("it runs")
     }
 
     /// A call of two clients that have channels to each other, wherever it may be.
     pub(crate) fn pair(&self) -> Pair {
         let bucket = BucketId(getrandom::u32().unwrap() as u16);
         let id = CallId::new(POP, bucket, u128::from(getrandom::u64().unwrap()));
-        let record = Call::apply(None, CallCommand::Create { id, kind: CallKind::OneToOne, legs: 2 }, clock::now());
-        let change = Change::Put(record.unwrap().to_json().unwrap());
-        let op = Op { key: Key::Call(id), based_on: Revision::ZERO, change };
-        let store = format!("http://{}:{STATE_PORT}", address("state"));
-        self.within("state", || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let store = RemoteStore::new(&store, &Secret::new(SECRETS[0].as_bytes().to_vec())).unwrap();
-                store.commit(Command { ops: vec![op] }).await.unwrap();
-            });
-        });
-        let mut clients = [1, 2].map(|leg| {
-            let socket = self.within("clients", || {
-                let socket = UdpSocket::bind((address("clients"), 0)).unwrap();
-                socket.connect(TURN).unwrap();
-                socket
-            });
-            Client::new(socket, id, leg, &Secret::new(SECRETS[2].as_bytes().to_vec()))
-        });
+        let command = CallCommand::Create { id, kind: CallKind::OneToOne, legs: 2 };
+        self.put_call(id, |_| Call::apply(None, command, clock::now()).unwrap());
+        let mut clients = [1, 2].map(|leg| self.client_at(address("clients"), id, leg));
         let [alice, bob] = &mut clients;
         let (at_alice, at_bob) = (alice.allocate(), bob.allocate());
         assert!(matches!((alice.bind(CHANNEL, at_bob), bob.bind(CHANNEL, at_alice)), (Said::Yes(_), Said::Yes(_))));
-        Pair { bucket, clients }
+        Pair { bucket, call: id, places: [at_alice, at_bob], clients }
     }
 
     /// A call that a relay has now.
@@ -244,7 +316,23 @@ impl Fleet {
 }
 
 fn role_in(topology: &Topology, log: &std::path::Path, role: &str, part: &str, config: &std::path::Path) -> Running {
-    let command = tandem(&[role, "--config", config.to_str().unwrap()]);
+    role_under(&[], topology, log, role, part, config)
+}
+
+fn role_under(
+    program: &[&str],
+    topology: &Topology,
+    log: &std::path::Path,
+    role: &str,
+    part: &str,
+    config: &std::path::Path,
+) -> Running {
+    let mut command = tandem(&[role, "--config", config.to_str().unwrap()]);
+    if let Some((program, arguments)) = program.split_first() {
+        let inner = command;
+        command = std::process::Command::new(program);
+        command.args(arguments).arg(inner.get_program()).args(inner.get_args()).stdin(std::process::Stdio::null());
+    }
     // A child is where the thread was that started it.
     within(&topology.namespace(part), || Running::start(command, Some(log)))
 }
@@ -263,6 +351,9 @@ fn within<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
 /// The two clients of a call.
 pub(crate) struct Pair {
     pub(crate) bucket: BucketId,
+    pub(crate) call: CallId,
+    /// Their virtual addresses.
+    pub(crate) places: [SocketAddr; 2],
     pub(crate) clients: [Client; 2],
 }
 
@@ -291,10 +382,10 @@ impl Pair {
         let began = clock::now().mono;
         heard.lock().unwrap().iter_mut().for_each(|heard| heard.at = began);
         let paused = Arc::new(AtomicU64::new(0));
-        let (bucket, stopped, hears, pauses) =
-            (self.bucket, Arc::clone(&stop), Arc::clone(&heard), Arc::clone(&paused));
+        let (bucket, call) = (self.bucket, self.call);
+        let (stopped, hears, pauses) = (Arc::clone(&stop), Arc::clone(&heard), Arc::clone(&paused));
         let thread = std::thread::spawn(move || self.run(&stopped, &hears, &pauses));
-        Talk { bucket, stop, heard, paused, thread: Some(thread) }
+        Talk { bucket, call, stop, heard, paused, thread: Some(thread) }
     }
 
     fn run(&self, stop: &AtomicBool, heard: &Mutex<[Heard; 2]>, paused: &AtomicU64) {
@@ -369,6 +460,7 @@ impl Heard {
 /// A call in which both sides send 200 packets a second.
 pub(crate) struct Talk {
     pub(crate) bucket: BucketId,
+    pub(crate) call: CallId,
     stop: Arc<AtomicBool>,
     heard: Arc<Mutex<[Heard; 2]>>,
     /// The longest time that this machine gave the clients no turn, in milliseconds.
@@ -377,6 +469,12 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
+    /// For how long neither side has heard anything, in milliseconds.
+    pub(crate) fn silent_ms(&self) -> u64 {
+        let now = clock::now().mono;
+        self.heard.lock().unwrap().iter().map(|heard| now.since(heard.at).as_millis()).min().unwrap()
+    }
+
     pub(crate) fn strange(&self) -> u32 {
         self.heard.lock().unwrap().iter().map(|heard| heard.strange).sum()
     }

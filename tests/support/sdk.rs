@@ -71,11 +71,23 @@ impl World {
     }
 
     pub(crate) fn start_with(more: &[&str]) -> Self {
+        Self::start_under(&[], more)
+    }
+
+    /// As what another program runs, which is told the folder of its data as well: `{data}`.
+    pub(crate) fn start_under(program: &[&str], more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let words = ["dev", "--json", "--http", "127.0.0.1:0", "--turn", "127.0.0.1:0", "--data-dir"];
         let words: Vec<&str> = words.into_iter().chain([data.to_str().unwrap()]).chain(more.iter().copied()).collect();
-        let mut process = Running::start(tandem(&words), Some(&folder.path().join("log")));
+        let mut command = tandem(&words);
+        if let Some((program, arguments)) = program.split_first() {
+            let arguments = arguments.iter().map(|word| word.replace("{data}", data.to_str().unwrap()));
+            let mut outer = std::process::Command::new(program);
+            outer.args(arguments).arg(command.get_program()).args(command.get_args());
+            command = outer;
+        }
+        let mut process = Running::start(command, Some(&folder.path().join("log")));
         let line = process.line();
         let said: Value = serde_json::from_str(&line)
             .unwrap_or_else(|_| panic!("{line:?} {}", std::fs::read_to_string(folder.path().join("log")).unwrap()));
@@ -135,6 +147,12 @@ impl World {
         let children = ["state-server", "relay", "signaling", "router"]
             .map(|name| (name, self.child(name)["pid"].as_u64().unwrap()));
         children.into_iter().chain([("dev", u64::from(self.process.pid()))]).collect()
+    }
+
+    /// The folder of its data, as its processes see it.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        let path = self.folder.path().join("data");
+        std::path::Path::new(&format!("/proc/{}/root", self.process.pid())).join(path.strip_prefix("/").unwrap())
     }
 
     /// Ends all of it; what it kept stays for as long as the world does.

@@ -49,8 +49,18 @@ impl Client {
         Self { socket, username, password, key, nonce: Vec::new(), requests: 0 }
     }
 
-    /// Sends one request and gives its answer; asks again with a nonce if it has none.
+    /// Sends one request and gives its answer; asks again with a nonce if it has none, and sends again what may have been lost.
     pub(crate) fn ask(&mut self, method: Method, build: impl Fn(Writer<'_>) -> Writer<'_>) -> Said {
+        self.try_ask(method, build, Duration::from_secs(5)).expect("an answer")
+    }
+
+    /// The same with so much patience; `None`: silence.
+    pub(crate) fn try_ask(
+        &mut self,
+        method: Method,
+        build: impl Fn(Writer<'_>) -> Writer<'_>,
+        patience: Duration,
+    ) -> Option<Said> {
         for attempt in 0_u8.. {
             self.requests = self.requests.wrapping_add(1);
             let transaction = [self.requests; 12];
@@ -64,28 +74,52 @@ impl Client {
                     .integrity(&self.key);
             }
             let len = writer.finish().unwrap();
-            self.socket.send(&request[..len]).unwrap();
-            let answer = self.receive();
+            let answer = self.exchange(&request[..len], patience)?;
             let message = Message::parse(&answer).unwrap();
             assert_eq!((message.method, message.transaction), (method, transaction));
             if message.class == Class::Success {
                 assert!(message.verify(&self.key), "answers are signed");
-                return Said::Yes(answer);
+                return Some(Said::Yes(answer));
             }
             let code = error_code(&answer);
             if matches!(code, 401 | 438) && attempt < 2 {
                 self.nonce = message.attributes.nonce.unwrap().to_vec();
                 continue;
             }
-            return Said::No(code);
+            return Some(Said::No(code));
         }
         unreachable!("it returns or fails")
     }
 
+    /// Sends a request, every now and then again, until there is an answer to it. Media that comes meanwhile is not looked at.
+    fn exchange(&self, request: &[u8], patience: Duration) -> Option<Vec<u8>> {
+        let began = clock::now().mono;
+        self.socket.set_read_timeout(Some(Duration::from_millis(500).min(patience))).unwrap();
+        let mut answer = None;
+        while answer.is_none() && clock::now().mono.since(began).to_std() < patience {
+            self.socket.send(request).unwrap();
+            let mut buffer = [0; 2_048];
+            while let Ok(len) = self.socket.recv(&mut buffer) {
+                if len >= 20 && buffer[0] < 4 && buffer[8..20] == request[8..20] {
+                    answer = Some(buffer[..len].to_vec());
+                    break;
+                }
+            }
+        }
+        self.socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        answer
+    }
+
+    /// The datagram that comes next.
     pub(crate) fn receive(&self) -> Vec<u8> {
         let mut buffer = [0; 2048];
         let len = self.socket.recv(&mut buffer).unwrap();
         buffer[..len].to_vec()
+    }
+
+    /// Asks for an allocation; `None`: silence.
+    pub(crate) fn try_allocate(&mut self, patience: Duration) -> Option<Said> {
+        self.try_ask(Method::Allocate, |w| w.attribute(attr::REQUESTED_TRANSPORT, &[17, 0, 0, 0]), patience)
     }
 
     pub(crate) fn allocate(&mut self) -> SocketAddr {
@@ -99,10 +133,24 @@ impl Client {
     }
 
     pub(crate) fn bind(&mut self, channel: u16, peer: SocketAddr) -> Said {
-        self.ask(Method::ChannelBind, |w| {
-            w.attribute(attr::CHANNEL_NUMBER, &[channel.to_be_bytes(), [0, 0]].concat())
-                .address(attr::XOR_PEER_ADDRESS, peer)
-        })
+        self.try_bind(channel, peer, Duration::from_secs(5)).expect("an answer")
+    }
+
+    /// Asks for a channel; `None`: silence.
+    pub(crate) fn try_bind(&mut self, channel: u16, peer: SocketAddr, patience: Duration) -> Option<Said> {
+        self.try_ask(
+            Method::ChannelBind,
+            |w| {
+                w.attribute(attr::CHANNEL_NUMBER, &[channel.to_be_bytes(), [0, 0]].concat())
+                    .address(attr::XOR_PEER_ADDRESS, peer)
+            },
+            patience,
+        )
+    }
+
+    /// Asks to keep the allocation for so many seconds; `None`: silence.
+    pub(crate) fn try_refresh(&mut self, secs: u32, patience: Duration) -> Option<Said> {
+        self.try_ask(Method::Refresh, |w| w.attribute(attr::LIFETIME, &secs.to_be_bytes()), patience)
     }
 
     pub(crate) fn send(&self, channel: u16, payload: &[u8]) {

@@ -31,8 +31,11 @@ use crate::units::{Span, Wall};
 pub const KEYS_MAX: usize = 8;
 /// Length of every user name: `v1` kid `.` 8 `.` 4 `.` 26.
 pub const USERNAME_LEN: usize = 44;
-/// The longest life of a ticket. One that claims more was not made by us (attack R26).
+/// The longest life of a ticket: that of a call.
 pub const LIFE_MAX: Span = Span::from_secs(24 * 3_600);
+/// How far apart the wall clocks of who gives tickets and who takes them may be. A ticket is given for a whole [`LIFE_MAX`]: a
+/// relay whose clock is behind by a second would take none at all.
+pub const CLOCKS_APART: Span = Span::from_secs(3_600);
 /// A secret is at least this long (attack R27).
 pub const SECRET_LEN_MIN: usize = 32;
 
@@ -74,12 +77,13 @@ impl Ticket {
     /// Whether this ticket opens something new at `now`.
     ///
     /// # Errors
-    /// [`TicketError::Expired`], or [`TicketError::TooLong`] for an expiry further off than [`LIFE_MAX`].
+    /// [`TicketError::Expired`], or [`TicketError::TooLong`] for an expiry further off than [`LIFE_MAX`] and
+    /// [`CLOCKS_APART`]: such a one was not made by us (attack R26).
     pub fn check_expiry(&self, now: Wall) -> Result<(), TicketError> {
         if self.expiry <= now {
             return Err(TicketError::Expired);
         }
-        if self.expiry.since(now) > LIFE_MAX { Err(TicketError::TooLong) } else { Ok(()) }
+        if self.expiry.since(now.after(CLOCKS_APART)) > LIFE_MAX { Err(TicketError::TooLong) } else { Ok(()) }
     }
 }
 
@@ -365,7 +369,9 @@ mod tests {
         assert_eq!(ticket(now).check_expiry(now), Err(TicketError::Expired));
         assert_eq!(ticket(now.after(Span::from_secs(1))).check_expiry(now), Ok(()));
         assert_eq!(ticket(now.after(LIFE_MAX)).check_expiry(now), Ok(()));
-        assert_eq!(ticket(now.after(Span::from_secs(24 * 3600 + 1))).check_expiry(now), Err(TicketError::TooLong));
+        // Given by somebody whose clock is ahead by an hour, and no more than that.
+        assert_eq!(ticket(now.after(Span::from_secs(25 * 3600))).check_expiry(now), Ok(()));
+        assert_eq!(ticket(now.after(Span::from_secs(25 * 3600 + 1))).check_expiry(now), Err(TicketError::TooLong));
     }
 
     #[test]

@@ -50,6 +50,8 @@ counters! {
     NotOurs,
     /// Dropped: a STUN message that asks for nothing: answers, and indications that are not Send.
     NotRequest,
+    /// Dropped: its call sends more than a call may.
+    OverRate,
     /// Dropped: no room in front of the packet for a longer header.
     NoHeadroom,
     /// Refused: an allocation for which the table has no room.

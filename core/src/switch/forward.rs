@@ -12,6 +12,7 @@ use tandem_wire::id::VirtualAddr;
 use tandem_wire::stun::{
     CHANNEL_HEADER_LEN, Class, DATA_HEADER_LEN, Message, Method, TransactionId, channel_data, data_header,
 };
+use tandem_wire::units::Now;
 
 use super::{Attached, Counter, Entry, Owner, SlabIndex, Source, Switch};
 use crate::limits;
@@ -64,11 +65,11 @@ pub enum Verdict {
 
 impl Switch {
     /// Decides about one datagram, and rewrites it for the one who gets it.
-    pub fn datagram(&mut self, source: Source, slot: &mut Slot<'_>) -> Verdict {
+    pub fn datagram(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Verdict {
         // The first byte tells (RFC 7983): 0-3 STUN, 64-127 ChannelData (RFC 5766 clients use all of 0x4000-0x7FFF).
         match slot.datagram().first() {
-            Some(64..=127) => self.channel(source, slot),
-            Some(0..=3) => self.stun(source, slot),
+            Some(64..=127) => self.channel(now, source, slot),
+            Some(0..=3) => self.stun(now, source, slot),
             Some(_) => self.dropped(Counter::NotOurs),
             None => self.dropped(Counter::Empty),
         }
@@ -79,7 +80,7 @@ impl Switch {
         Verdict::Drop
     }
 
-    fn channel(&mut self, source: Source, slot: &mut Slot<'_>) -> Verdict {
+    fn channel(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Verdict {
         let Some(index) = self.flows.get(&source).copied() else {
             self.counters.add(Counter::UnknownSource, 1);
             return Verdict::UnknownSource;
@@ -92,10 +93,10 @@ impl Switch {
             return Verdict::UnknownChannel(owner);
         };
         let at = slot.start + CHANNEL_HEADER_LEN;
-        self.forward(index, peer, slot, at, payload, [Counter::ChannelToChannel, Counter::ChannelToIndication])
+        self.forward(now, index, peer, slot, at, payload, [Counter::ChannelToChannel, Counter::ChannelToIndication])
     }
 
-    fn stun(&mut self, source: Source, slot: &mut Slot<'_>) -> Verdict {
+    fn stun(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Verdict {
         let Ok(message) = Message::parse(slot.datagram()) else { return self.dropped(Counter::Malformed) };
         match (message.class, message.method) {
             (Class::Request, _) => Verdict::Request,
@@ -113,6 +114,7 @@ impl Switch {
                 let Some(peer) = VirtualAddr::from_peer(peer) else { return self.dropped(Counter::OutsidePrefix) };
                 let at = slot.start + offset;
                 self.forward(
+                    now,
                     index,
                     peer,
                     slot,
@@ -127,8 +129,10 @@ impl Switch {
     }
 
     /// Takes `payload` bytes at `at` from allocation `from` to whoever is at `peer`.
+    #[allow(clippy::too_many_arguments, reason = "one packet: when, from whom, to whom, and where its payload lies")]
     fn forward(
         &mut self,
+        now: Now,
         from: SlabIndex,
         peer: VirtualAddr,
         slot: &mut Slot<'_>,
@@ -137,8 +141,11 @@ impl Switch {
         [on_channel, as_indication]: [Counter; 2],
     ) -> Verdict {
         let Some((sender, receiver)) = self.pair(from, peer) else { return self.dropped(Counter::NobodyThere) };
-        let to = Attached(receiver.source);
-        let (how, rewritten) = match receiver.channel_to(sender) {
+        let (call, to, channel) = (receiver.call, Attached(receiver.source), receiver.channel_to(sender));
+        if !self.members.get_mut(call).is_some_and(|members| members.rate.spends(now.mono, payload)) {
+            return self.dropped(Counter::OverRate);
+        }
+        let (how, rewritten) = match channel {
             Some(number) => {
                 let ([n0, n1], Ok([l0, l1])) = (number.to_be_bytes(), u16::try_from(payload).map(u16::to_be_bytes))
                 else {

@@ -8,6 +8,7 @@
 
 mod counters;
 mod forward;
+mod rate;
 mod table;
 
 use core::hash::{Hash, Hasher};
@@ -25,6 +26,7 @@ use crate::topology::{Attachment, Transport};
 
 pub use counters::{Counter, Counters};
 pub use forward::{Slot, Verdict};
+use rate::Rate;
 use table::{Slab, SlabIndex};
 
 /// Where a datagram came from: the address and the way in.
@@ -193,6 +195,7 @@ impl Entry {
 struct Members {
     /// Sorted by address.
     entries: Vec<(VirtualAddr, SlabIndex)>,
+    rate: Rate,
 }
 
 type Table<K> = HashMap<K, SlabIndex, SeedableRandomState>;
@@ -320,7 +323,10 @@ impl Switch {
 
     fn insert(&mut self, now: Now, source: Source, owner: Owner, channels: Box<[Channel]>, newness: Newness) {
         let members = &mut self.members;
-        let call = *self.calls.entry(owner.call).or_insert_with(|| members.insert(Members { entries: Vec::new() }));
+        let call = *self
+            .calls
+            .entry(owner.call)
+            .or_insert_with(|| members.insert(Members { entries: Vec::new(), rate: Rate::default() }));
         let entry = Entry { source, call, owner, newness, expires: Mono::default(), channels };
         let address = entry.address();
         let index = self.entries.insert(entry);

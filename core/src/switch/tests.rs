@@ -70,7 +70,7 @@ fn send(switch: &mut Switch, from: &str, datagram: &[u8]) -> (Verdict, Vec<u8>) 
     let mut buffer = vec![0xaa; limits::HEADROOM + datagram.len() + limits::TAILROOM];
     buffer[limits::HEADROOM..limits::HEADROOM + datagram.len()].copy_from_slice(datagram);
     let mut slot = Slot { buffer: &mut buffer, start: limits::HEADROOM, len: datagram.len() };
-    let verdict = switch.datagram(source(from), &mut slot);
+    let verdict = switch.datagram(Now::default(), source(from), &mut slot);
     let sent = slot.datagram().to_vec();
     (verdict, sent)
 }

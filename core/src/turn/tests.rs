@@ -201,8 +201,8 @@ fn an_expired_ticket_opens_nothing_new_and_ends_nothing_that_runs() {
     for (expiry, opens) in [
         (NOW, false),
         (NOW.after(Span::from_secs(1)), true),
-        (NOW.after(Span::from_secs(24 * 3_600)), true),
-        (NOW.after(Span::from_secs(24 * 3_600 + 1)), false),
+        (NOW.after(Span::from_secs(25 * 3_600)), true),
+        (NOW.after(Span::from_secs(25 * 3_600 + 1)), false),
     ] {
         let signer = signer_of(3, 3, expiry);
         let proven = |method: Method| {

@@ -161,7 +161,7 @@ impl World {
     fn forward(&mut self, from: SocketAddr, datagram: &[u8]) {
         let mut buffer = [&[0xaa; HEADROOM][..], datagram, &[0xaa; TAILROOM]].concat();
         let mut slot = Slot { buffer: &mut buffer, start: HEADROOM, len: datagram.len() };
-        let verdict = self.switch.datagram(source(from), &mut slot);
+        let verdict = self.switch.datagram(self.now, source(from), &mut slot);
         let sender = self.model.get(&from);
         match verdict {
             Verdict::Forward(to) => {

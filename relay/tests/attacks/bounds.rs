@@ -1,6 +1,8 @@
-//! R09, R14, R37, R38, R41, X05: what a call or a leg may have, and that nothing breaks at a bound.
+//! R09, R14, R21, R37, R38, R41, X05: what a call or a leg may have, and that nothing breaks at a bound.
 
-use tandem_core::limits::{ALLOCATIONS_PER_LEG, ALLOCATIONS_PER_RELAY, CHANNELS_PER_ALLOCATION, GROUP_LEGS};
+use tandem_core::limits::{
+    ALLOCATIONS_PER_LEG, ALLOCATIONS_PER_RELAY, CALL_BYTES_PER_SECOND, CHANNELS_PER_ALLOCATION, GROUP_LEGS,
+};
 use tandem_core::residency::Input;
 use tandem_core::switch::{Counter, Counters, Input as SwitchInput, Newness, Slot, Source, Switch, Verdict};
 use tandem_core::topology::{Allocation, Attachment, Transport};
@@ -78,6 +80,52 @@ fn a_leg_that_is_not_in_the_call_or_has_left_opens_nothing() {
     assert!(relay.is_attached(A) && !relay.is_attached(B));
 }
 
+/// R14, R39: a call is no tunnel for bulk data, however many allocations its legs have; and it takes nothing from others.
+#[test]
+fn a_call_sends_no_more_than_its_rate_and_others_lose_nothing() {
+    let mut relay = Relay::new();
+    let (one, two) = channel_pair(&mut relay);
+    let mut third = one.on_socket("198.51.100.7:42000");
+    relay.pass(20);
+    third.attach(&mut relay);
+    let other = relay.create(9, 2);
+    let [mut neighbour, mut friend] =
+        [(1, "198.51.100.70:1"), (2, "198.51.100.80:1")].map(|(leg, at)| Client::new(&relay, other, leg, at));
+    neighbour.attach(&mut relay);
+    friend.attach(&mut relay);
+    assert_eq!(neighbour.bind(&mut relay, 0x4001, LEG2), Some(0));
+    relay.pass(2_000);
+    let (rate, payload) = (CALL_BYTES_PER_SECOND as usize, vec![7; 1_000]);
+    // Ten times the rate for five seconds, over three allocations; beside it a call within its own.
+    let mut passed = 0;
+    for ms in 0..5_000 {
+        for n in 0..80 {
+            passed += match n % 4 {
+                0 | 1 => one.send(&mut relay, 0x4001, &payload).len(),
+                2 => two.send(&mut relay, 0x4001, &payload).len(),
+                _ => third.indicate(&mut relay, LEG2, &payload).len(),
+            };
+        }
+        if ms % 5 == 0 {
+            assert_eq!(neighbour.send(&mut relay, 0x4001, &payload).len(), 1, "others lose nothing");
+        }
+        relay.pass(1);
+    }
+    // What it may at once, and five seconds of its rate.
+    let most = 6 * rate / payload.len();
+    assert!((most - 10..=most).contains(&passed), "{passed} of {most}");
+    let dropped = relay.engine.switch().counters.get(Counter::OverRate);
+    assert_eq!(dropped, 5_000 * 80 - passed as u64, "and what is dropped is counted");
+    // A moment later it goes on, and within its rate it loses nothing.
+    relay.pass(1_000);
+    for _ in 0..2_000 {
+        for _ in 0..4 {
+            assert_eq!(one.send(&mut relay, 0x4001, &payload).len() + two.send(&mut relay, 0x4001, &payload).len(), 2);
+        }
+        relay.pass(1);
+    }
+}
+
 /// R38
 #[test]
 fn a_leg_has_24_allocations_and_then_none_more_until_one_ends() {
@@ -104,6 +152,29 @@ fn a_leg_has_24_allocations_and_then_none_more_until_one_ends() {
     assert_eq!(Client::new(&relay, other, 1, "198.51.100.7:44000").attach(&mut relay), LEG1);
     assert_eq!(sockets[0].refresh(&mut relay, 0), Some(0));
     assert_eq!(over.attach(&mut relay), "203.0.113.25:1025", "a number that nobody has had yet");
+}
+
+/// R21: a client that goes without a word and comes back from another port, a thousand times, is alive 24 times and no more. There is
+/// no half-closed connection over UDP to escape by: what frees a place is the end of an allocation.
+#[test]
+fn of_a_thousand_allocations_under_one_ticket_as_many_are_alive_as_a_leg_may_have() {
+    let mut relay = Relay::new();
+    let (one, _) = pair(&mut relay);
+    let mut codes = std::collections::BTreeMap::<u16, usize>::new();
+    let mut attempt = |relay: &mut Relay, n: u16| {
+        let at = format!("198.51.{}.{}:{}", 101 + n / 200, 1 + n % 200, 5_000 + n);
+        relay.pass(20);
+        *codes.entry(one.on_socket(&at).allocate(relay).map_or(0, |reply| reply.code)).or_default() += 1;
+    };
+    for n in 0..1_000 {
+        if n == 500 {
+            // Whoever takes over counts on.
+            relay.fail_over();
+        }
+        attempt(&mut relay, n);
+    }
+    assert_eq!(codes, [(0, ALLOCATIONS_PER_LEG - 1), (486, 1_001 - ALLOCATIONS_PER_LEG)].into());
+    assert_eq!((relay.stored_allocations(&one), relay.engine.switch().allocations()), (24, 25));
 }
 
 /// R37
@@ -289,7 +360,7 @@ fn a_switch_forwards_past_the_end_of_its_counters() {
             buffer[64..64 + bytes.len()].copy_from_slice(bytes);
             let mut slot = Slot { buffer: &mut buffer, start: 64, len: bytes.len() };
             let source = Source { client: at(port), transport: Transport::Udp };
-            let verdict = switch.datagram(source, &mut slot);
+            let verdict = switch.datagram(Now::default(), source, &mut slot);
             assert_eq!(matches!(verdict, Verdict::Forward(_)), port == 1 && bytes.len() > 1);
         }
     }

@@ -324,7 +324,8 @@ fn a_ticket_that_is_expired_or_lives_too_long_opens_nothing_new() {
     assert_eq!(allocate(0), Some(401), "expired this very second");
     assert_eq!(allocate(1), Some(0));
     assert_eq!(allocate(DAY - 60), Some(0));
-    assert_eq!(allocate(DAY + 1), Some(401), "no ticket of ours lives longer than a day");
+    assert_eq!(allocate(DAY + 3_600), Some(0), "given for a day, by somebody whose clock is an hour ahead");
+    assert_eq!(allocate(DAY + 3_601), Some(401), "no ticket of ours lives longer than a day");
     assert_eq!(allocate(u64::from(u32::MAX) - 1_795_521_605), Some(401), "as long as can be written down");
 }
 

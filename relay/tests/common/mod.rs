@@ -114,6 +114,8 @@ pub(crate) struct Relay {
     pub(crate) engine: Engine,
     pub(crate) store: Store,
     nanos: u64,
+    /// By how many seconds its wall clock is off.
+    pub(crate) wall_off: i64,
     /// What was sent since somebody last looked.
     sent: Vec<Sent>,
     /// How many datagrams came in, and how many went out.
@@ -140,6 +142,7 @@ impl Relay {
             engine: make.engine(),
             store: Store::new(),
             nanos: 5_000_000_000,
+            wall_off: 0,
             sent: Vec::new(),
             traffic: (0, 0),
             asked: BTreeMap::new(),
@@ -151,7 +154,8 @@ impl Relay {
 
     pub(crate) fn now(&self) -> Now {
         let since = Span::from_nanos(self.nanos);
-        Now { mono: Mono::default().after(since), wall: Wall::from_secs(1_795_521_600).after(since) }
+        let wall = Wall::from_secs(1_795_521_600_u64.saturating_add_signed(self.wall_off)).after(since);
+        Now { mono: Mono::default().after(since), wall }
     }
 
     /// Signaling makes a call of so many legs.

@@ -179,6 +179,48 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What etcdctl says as somebody with these flags; `None` if it is refused, or not answered in time.
+    pub fn let_in(&self, scheme: &str, who: &[&str], what: &[&str]) -> Option<String> {
+        self.let_in_with(scheme, who, what, "")
+    }
+
+    /// The same, with something to read.
+    pub fn let_in_with(&self, scheme: &str, who: &[&str], what: &[&str], read: &str) -> Option<String> {
+        use std::io::Write as _;
+        let endpoint = format!("{scheme}://{}", self.nodes[0].client);
+        // A watch has no end of its own.
+        let mut child = Command::new("timeout")
+            .env("ETCDCTL_API", "3")
+            .args(["3", "etcdctl", "--dial-timeout", "1s", "--command-timeout", "2s", "--endpoints", &endpoint])
+            .args(who)
+            .args(what)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let _ = child.stdin.take().unwrap().write_all(read.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        // One that watches is let in if it is told anything.
+        let watched = output.status.code() == Some(124) && !said.is_empty();
+        (output.status.success() || watched).then_some(said)
+    }
+
+    /// Of etcd: major, minor, patch.
+    pub fn version(&self) -> (u32, u32, u32) {
+        let said = Command::new("etcd").arg("--version").output().unwrap().stdout;
+        let said = String::from_utf8(said).unwrap();
+        let numbers: Vec<u32> = said
+            .lines()
+            .find_map(|line| line.strip_prefix("etcd Version: "))
+            .unwrap()
+            .split('.')
+            .map(|number| number.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0))
+            .collect();
+        (numbers[0], numbers[1], numbers[2])
+    }
+
     /// Which node leads.
     pub fn leader(&self) -> usize {
         (0..self.nodes.len())

@@ -18,12 +18,14 @@ pub enum Network {
     Cut,
     /// Nothing of one connection, of those that there were.
     WithoutConnection(usize),
+    /// What comes back is late by so many milliseconds, each piece after the one before.
+    Late(u64),
 }
 
 impl Network {
     fn holds(self, connection: usize, back: bool) -> bool {
         match self {
-            Self::Whole => false,
+            Self::Whole | Self::Late(_) => false,
             Self::NothingBack => back,
             Self::Cut => true,
             Self::WithoutConnection(lost) => lost == connection,
@@ -80,6 +82,11 @@ async fn carry(
         if network.wait_for(|network| !network.holds(number, back)).await.is_err() {
             return;
         }
+        let late = match *network.borrow() {
+            Network::Late(ms) if back => ms,
+            _ => 0,
+        };
+        tokio::time::sleep(std::time::Duration::from_millis(late)).await;
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

@@ -36,6 +36,8 @@ label! {
     NotOurs = "not_ours",
     /// STUN that asks for nothing.
     NotRequest = "not_request",
+    /// Its call sends more than a call may.
+    OverRate = "over_rate",
     /// No room for a longer header.
     NoHeadroom = "no_headroom",
     /// A request that is not served.
@@ -138,7 +140,7 @@ metrics! {
 
 /// What the packet thread publishes, in the order of `relay::metrics`: the counters of `core::switch`, `core::turn`,
 /// `core::residency`, `net::batch`, the thread's own, the tunnel's, its time on a core, and four gauges.
-pub static PACKET_THREAD: [Series; 50] = [
+pub static PACKET_THREAD: [Series; 51] = [
     FORWARDED.of(Way::ChannelToChannel.label()),
     FORWARDED.of(Way::ChannelToIndication.label()),
     FORWARDED.of(Way::IndicationToChannel.label()),
@@ -152,6 +154,7 @@ pub static PACKET_THREAD: [Series; 50] = [
     DROPPED.of(Dropped::Malformed.label()),
     DROPPED.of(Dropped::NotOurs.label()),
     DROPPED.of(Dropped::NotRequest.label()),
+    DROPPED.of(Dropped::OverRate.label()),
     DROPPED.of(Dropped::NoHeadroom.label()),
     TABLE_FULL.plain(),
     ANSWERS.of(Answer::Binding.label()),

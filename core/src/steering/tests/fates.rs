@@ -229,6 +229,7 @@ fn a_relay_that_is_drained_gets_nothing_new_and_what_is_its_own_as_before() {
     assert_eq!((world.state(2), world.goes(bucket)), (State::Up, (2, false)));
 }
 
+/// L06: all are down, and it fails open.
 #[test]
 fn when_both_of_its_row_are_down_the_next_by_score_acts_and_when_all_are_the_primary_is_tried() {
     twice(|replaces| {

@@ -88,6 +88,8 @@ pub(super) struct Went {
 pub(super) struct World {
     pub(super) steering: Steering,
     pub(super) ms: u64,
+    /// By how many seconds the wall clock is off.
+    pub(super) wall: i64,
     pub(super) table: Option<Table>,
     pub(super) fates: BTreeMap<u16, Fate>,
     /// The store's index.
@@ -112,6 +114,7 @@ impl World {
         Self {
             steering: Steering::with_cap(seed, 10_000),
             ms: 1_000,
+            wall: 0,
             table: None,
             fates: BTreeMap::new(),
             index: BTreeMap::new(),
@@ -138,7 +141,8 @@ impl World {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { mono: Mono::default().after(Span::from_millis(self.ms)), wall: Wall::from_secs(1_700_000_000) }
+        let wall = Wall::from_secs(1_700_000_000_u64.saturating_add_signed(self.wall));
+        Now { mono: Mono::default().after(Span::from_millis(self.ms)), wall }
     }
 
     pub(super) fn plan(&mut self, table: Table) {
