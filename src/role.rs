@@ -42,6 +42,11 @@ impl From<String> for Stop {
 
 /// What a role adds to its config.
 pub(crate) trait Role: RoleConfig + Serialize {
+    /// Checks what only this machine can tell, before anything is bound.
+    fn check_here(&self) -> Result<(), config::ConfigError> {
+        Ok(())
+    }
+
     /// How it logs.
     fn log(&self) -> &LogConfig;
 
@@ -105,6 +110,7 @@ pub(crate) fn main<R: Role>(args: &RoleArgs) -> Result<(), Failure> {
         say(&format!("config ok\n\n{shown}"));
         return Ok(());
     }
+    config.check_here()?;
     if let Some(parent) = args.die_with_parent {
         lifeline::tie_to(parent).map_err(Failure::Run)?;
     }

@@ -43,6 +43,9 @@ pub const ALLOCATIONS_PER_LEG: usize = 24;
 /// 256 x 8 B = 2 KiB of record an allocation at most.
 pub const CHANNELS_PER_ALLOCATION: usize = 256;
 
+/// Public addresses of one load balancer. Each has a number of one byte in a head, of which the last means "unknown"; IPv4 and
+/// IPv6 of a few providers are eight.
+pub const LISTENERS: usize = 8;
 /// Allocations of one relay process. 200,000 x under 1 KiB = under 200 MiB.
 pub const ALLOCATIONS_PER_RELAY: usize = 200_000;
 /// Calls that one relay process keeps in memory: as many as could have one allocation each.

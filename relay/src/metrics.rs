@@ -8,14 +8,15 @@ use tandem_net::batch::Batch;
 
 use crate::engine::Engine;
 use crate::thread::Counters;
-use crate::tunnel;
+use crate::tunnel::Tunnel;
 
 /// How many numbers the packet thread publishes.
 pub(crate) const COUNT: usize = Counter::COUNT + OTHERS;
-const OTHERS: usize = 32;
+const OTHERS: usize = 35;
 
 /// What the packet thread publishes.
-pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters, tunnel: tunnel::Counters) -> [u64; COUNT] {
+pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters, tunnel: Option<&Tunnel>) -> [u64; COUNT] {
+    let (direct, tunnel) = tunnel.map(|tunnel| (tunnel.direct.counters, tunnel.counters)).unwrap_or_default();
     let (gate, residency, io) = (engine.gate().counters, engine.residency().counters(), batch.counters);
     let others: [u64; OTHERS] = [
         gate.bindings.get(),
@@ -46,6 +47,9 @@ pub(crate) fn totals(engine: &Engine, batch: &Batch, thread: Counters, tunnel: t
         tunnel.passed_on.get(),
         tunnel.foreign.get(),
         tunnel.no_way_out.get(),
+        direct.sent.get(),
+        tunnel.returned.get(),
+        direct.drained.get(),
         engine.switch().allocations() as u64,
         engine.residency().calls() as u64,
         u64::from(engine.restoring()),

@@ -13,17 +13,33 @@ use tandem_wire::redact::ClientAddr;
 use tandem_wire::tunnel::{Cookie, HEAD_LEN, Head, PROBE_LEN, Probe};
 use tandem_wire::units::{Now, Total};
 
+use crate::direct::Direct;
 use crate::duty::Hint;
 use crate::engine::{Engine, Sent};
 use crate::limits;
 
-/// Another process of the fleet: the load balancer, or a relay that the table names.
+/// Where a datagram goes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Inward(SocketAddr);
+pub(crate) enum Way {
+    /// To another process of the fleet: the load balancer, or a relay that the table names.
+    Inward(SocketAddr),
+    /// To its client, past the load balancer, by this socket.
+    Direct(Egress, u16),
+}
 
-impl Destination for Inward {
+impl Destination for Way {
     fn address(&self) -> SocketAddr {
-        self.0
+        match self {
+            Self::Inward(process) => *process,
+            Self::Direct(to, _) => to.address(),
+        }
+    }
+
+    fn through(&self) -> u16 {
+        match self {
+            Self::Inward(_) => 0,
+            Self::Direct(_, socket) => *socket,
+        }
     }
 }
 
@@ -36,6 +52,8 @@ pub(crate) struct Counters {
     pub(crate) probes: Total,
     /// Packets passed on to the relay that has their bucket.
     pub(crate) passed_on: Total,
+    /// Packets for clients that went through the load balancer.
+    pub(crate) returned: Total,
     /// Packets for clients while no load balancer is known to send them through.
     pub(crate) no_way_out: Total,
 }
@@ -51,11 +69,13 @@ pub(crate) struct Tunnel {
     pub(crate) draining: bool,
     /// A load balancer says that by this table it takes us for down.
     pub(crate) down: bool,
+    /// The way past the load balancer.
+    pub(crate) direct: Direct,
     pub(crate) counters: Counters,
 }
 
 impl Tunnel {
-    pub(crate) fn new(cookie: Cookie) -> Self {
+    pub(crate) fn new(cookie: Cookie, direct: Direct) -> Self {
         Self {
             cookie,
             balancer: None,
@@ -63,6 +83,7 @@ impl Tunnel {
             incarnation: 0,
             draining: false,
             down: false,
+            direct,
             counters: Counters::default(),
         }
     }
@@ -74,7 +95,7 @@ impl Tunnel {
         now: Now,
         from: ClientAddr,
         slot: &mut Slot<'_>,
-    ) -> Option<Inward> {
+    ) -> Option<Way> {
         let head = match Head::read(slot.datagram()) {
             Ok((head, _)) if head.cookie == self.cookie && !head.back => head,
             _ => {
@@ -85,16 +106,22 @@ impl Tunnel {
         if head.hops == 0 {
             self.balancer = Some(from.socket_addr());
         }
+        let listener = self.direct.heard(&head, self.epoch);
         slot.start += HEAD_LEN;
         slot.len -= HEAD_LEN;
         if head.probe {
             return self.echo(engine, &head, from, slot);
         }
         let source = Source { client: head.client, transport: Transport::Udp };
-        let hint = Hint { bucket: head.bucket, acting: head.acting, epoch: head.epoch, hops: head.hops };
+        let hint =
+            Hint { bucket: head.bucket, acting: head.acting, epoch: head.epoch, hops: head.hops, listener };
         match engine.tunneled(now, source, hint, slot) {
             Sent::Nothing => None,
+            // Nothing that proves a client is answered at once: that goes to `push`.
             Sent::To(to) => {
+                if let Some(socket) = self.direct.way(to) {
+                    return Some(Way::Direct(to, socket));
+                }
                 put(slot, &self.back(to.client(), head.bucket, false));
                 self.out()
             }
@@ -102,13 +129,19 @@ impl Tunnel {
                 self.counters.passed_on += 1;
                 let on = Head { hops: 1, acting: false, epoch: self.epoch, cookie: peer.cookie, ..head };
                 put(slot, &on);
-                Some(Inward(peer.tunnel))
+                Some(Way::Inward(peer.tunnel))
             }
         }
     }
 
-    /// Queues an answer, or a packet that was held, for a client.
+    /// Queues an answer, or a packet that was held, for a client. One that proves it goes through the load balancer, which
+    /// has learned of its flow before the client can use it.
     pub(crate) fn push(&mut self, batch: &mut Batch, to: Egress, proves: Option<BucketId>, bytes: &[u8]) {
+        if proves.is_none()
+            && let Some(socket) = self.direct.way(to)
+        {
+            return batch.push(Way::Direct(to, socket), &[], bytes);
+        }
         let head = self.back(to.client(), proves.unwrap_or(BucketId(0)), proves.is_some());
         if let Some(out) = self.out() {
             batch.push(out, &head.to_bytes(), bytes);
@@ -120,12 +153,12 @@ impl Tunnel {
         let Some(balancer) = self.balancer else { return };
         let head = Head { leaving: true, ..self.back(ClientAddr::new(balancer), BucketId(0), false) };
         for _ in 0..limits::GOODBYES {
-            batch.push(Inward(balancer), &head.to_bytes(), &[]);
+            batch.push(Way::Inward(balancer), &head.to_bytes(), &[]);
         }
     }
 
     /// A probe comes back with who we are and how we do.
-    fn echo(&mut self, engine: &Engine, head: &Head, from: ClientAddr, slot: &mut Slot<'_>) -> Option<Inward> {
+    fn echo(&mut self, engine: &Engine, head: &Head, from: ClientAddr, slot: &mut Slot<'_>) -> Option<Way> {
         let probe = Probe::read(slot.datagram())?;
         self.counters.probes += 1;
         self.down |= head.down && head.epoch == self.epoch;
@@ -135,18 +168,19 @@ impl Tunnel {
         slot.buffer.get_mut(slot.start..slot.start + PROBE_LEN)?.copy_from_slice(&echo.to_bytes());
         slot.len = PROBE_LEN;
         put(slot, &Head { back: true, down: false, leaving: self.draining, epoch: self.epoch, ..*head });
-        Some(Inward(from.socket_addr()))
+        Some(Way::Inward(from.socket_addr()))
     }
 
     const fn back(&self, client: ClientAddr, bucket: BucketId, proven: bool) -> Head {
         Head { back: true, proven, ..Head::to_relay(client, bucket, self.epoch, self.cookie) }
     }
 
-    fn out(&mut self) -> Option<Inward> {
-        if self.balancer.is_none() {
-            self.counters.no_way_out += 1;
+    fn out(&mut self) -> Option<Way> {
+        match self.balancer {
+            Some(_) => self.counters.returned += 1,
+            None => self.counters.no_way_out += 1,
         }
-        self.balancer.map(Inward)
+        self.balancer.map(Way::Inward)
     }
 }
 

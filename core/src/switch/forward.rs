@@ -13,7 +13,7 @@ use tandem_wire::stun::{
     CHANNEL_HEADER_LEN, Class, DATA_HEADER_LEN, Message, Method, TransactionId, channel_data, data_header,
 };
 
-use super::{Attached, Counter, Entry, Owner, SlabIndex, Source, Switch};
+use super::{Attached, Counter, Entry, Listener, Owner, SlabIndex, Source, Switch};
 use crate::limits;
 
 /// A received datagram where it lies: with [`limits::HEADROOM`] bytes in front of it and [`limits::TAILROOM`] behind it.
@@ -63,12 +63,18 @@ pub enum Verdict {
 }
 
 impl Switch {
-    /// Decides about one datagram, and rewrites it for the one who gets it.
+    /// Decides about one datagram that came straight from its client, and rewrites it for the one who gets it.
     pub fn datagram(&mut self, source: Source, slot: &mut Slot<'_>) -> Verdict {
+        self.tunneled(source, None, slot)
+    }
+
+    /// The same for one that came to this listener of a load balancer's: what goes to its client leaves from there from now
+    /// on, if the packet is one that an allocation may send.
+    pub fn tunneled(&mut self, source: Source, listener: Option<Listener>, slot: &mut Slot<'_>) -> Verdict {
         // The first byte tells (RFC 7983): 0-3 STUN, 64-127 ChannelData (RFC 5766 clients use all of 0x4000-0x7FFF).
         match slot.datagram().first() {
-            Some(64..=127) => self.channel(source, slot),
-            Some(0..=3) => self.stun(source, slot),
+            Some(64..=127) => self.channel(source, listener, slot),
+            Some(0..=3) => self.stun(source, listener, slot),
             Some(_) => self.dropped(Counter::NotOurs),
             None => self.dropped(Counter::Empty),
         }
@@ -79,7 +85,7 @@ impl Switch {
         Verdict::Drop
     }
 
-    fn channel(&mut self, source: Source, slot: &mut Slot<'_>) -> Verdict {
+    fn channel(&mut self, source: Source, listener: Option<Listener>, slot: &mut Slot<'_>) -> Verdict {
         let Some(index) = self.flows.get(&source).copied() else {
             self.counters.add(Counter::UnknownSource, 1);
             return Verdict::UnknownSource;
@@ -91,11 +97,12 @@ impl Switch {
             self.counters.add(Counter::UnknownChannel, 1);
             return Verdict::UnknownChannel(owner);
         };
+        self.spoke_to(index, listener);
         let at = slot.start + CHANNEL_HEADER_LEN;
         self.forward(index, peer, slot, at, payload, [Counter::ChannelToChannel, Counter::ChannelToIndication])
     }
 
-    fn stun(&mut self, source: Source, slot: &mut Slot<'_>) -> Verdict {
+    fn stun(&mut self, source: Source, listener: Option<Listener>, slot: &mut Slot<'_>) -> Verdict {
         let Ok(message) = Message::parse(slot.datagram()) else { return self.dropped(Counter::Malformed) };
         match (message.class, message.method) {
             (Class::Request, _) => Verdict::Request,
@@ -111,6 +118,7 @@ impl Switch {
                     return self.dropped(Counter::Malformed);
                 };
                 let Some(peer) = VirtualAddr::from_peer(peer) else { return self.dropped(Counter::OutsidePrefix) };
+                self.spoke_to(index, listener);
                 let at = slot.start + offset;
                 self.forward(
                     index,
@@ -137,7 +145,7 @@ impl Switch {
         [on_channel, as_indication]: [Counter; 2],
     ) -> Verdict {
         let Some((sender, receiver)) = self.pair(from, peer) else { return self.dropped(Counter::NobodyThere) };
-        let to = Attached(receiver.source);
+        let to = Attached { source: receiver.source, listener: receiver.listener };
         let (how, rewritten) = match receiver.channel_to(sender) {
             Some(number) => {
                 let ([n0, n1], Ok([l0, l1])) = (number.to_be_bytes(), u16::try_from(payload).map(u16::to_be_bytes))
@@ -161,6 +169,15 @@ impl Switch {
         self.counters.add(how, 1);
         self.counters.add(Counter::PayloadBytes, payload as u64);
         Verdict::Forward(to)
+    }
+
+    /// The client of an allocation has spoken to a listener, as far as that is known.
+    pub(super) fn spoke_to(&mut self, index: SlabIndex, listener: Option<Listener>) {
+        if listener.is_some()
+            && let Some(entry) = self.entries.get_mut(index)
+        {
+            entry.listener = listener;
+        }
     }
 
     /// The sender's own virtual address, and whoever is attached at `peer` in the same call.

@@ -76,7 +76,7 @@ fn send(switch: &mut Switch, from: &str, datagram: &[u8]) -> (Verdict, Vec<u8>) 
 }
 
 fn to(client: &str) -> Verdict {
-    Verdict::Forward(Attached(source(client)))
+    Verdict::Forward(Attached { source: source(client), listener: None })
 }
 
 fn indication(peers: &[&str], data: &[u8]) -> Vec<u8> {
