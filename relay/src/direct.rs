@@ -114,15 +114,15 @@ impl Direct {
         &self.sockets
     }
 
-    /// Takes in what a head says: a load balancer's tells of a new table before we have it. Gives where its client spoke to.
+    /// Takes in what a head says: a load balancer's tells of a new table before we have it. Gives where its client spoke to,
+    /// whether or not that is one of ours.
     ///
     /// A relay that passes a packet on leaves the number as the load balancer wrote it.
     pub(crate) fn heard(&mut self, head: &Head, own_epoch: u32) -> Option<Listener> {
         let told = if head.hops == 0 { head.epoch } else { 0 };
         self.epoch = self.epoch.max(own_epoch).max(told);
         // What comes over TCP ends at the load balancer.
-        let known = usize::from(head.listener) < self.sockets.len() && !head.tcp;
-        known.then_some(Listener { number: head.listener, epoch: self.epoch })
+        (!head.tcp).then_some(Listener { number: head.listener, epoch: self.epoch })
     }
 
     /// By which socket something goes to its client; `None`: through the load balancer.

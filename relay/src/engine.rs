@@ -17,8 +17,8 @@ use crate::duty::{Duty, Hint, Stance};
 
 mod message;
 
-pub use message::{Held, Output, Pending, Sent, StoreEvent};
 use message::{Came, HeldKind, Promise};
+pub use message::{Held, Output, Pending, Sent, StoreEvent};
 
 /// A relay without its socket.
 ///
@@ -347,10 +347,8 @@ impl Engine {
     }
 
     fn answer(&mut self, now: Now, proven: &Proven, came: Came, answer: Answer) {
-        if let Some(listener) = came.listener {
-            // Who is refused may have no allocation, and then there is nothing to remember.
-            let _ = self.switch.handle(now, switch::Input::SpokeTo { source: came.source, listener });
-        }
+        // Who is refused may have no allocation, and then there is nothing to remember.
+        let _ = self.switch.handle(now, switch::Input::SpokeTo { source: came.source, listener: came.listener });
         let mut bytes = [0; ANSWER_LEN_MAX];
         let lives = !matches!(answer, Answer::Refused(_) | Answer::Refreshed { lifetime: Span::ZERO });
         let proves = lives.then(|| proven.ticket.call.bucket());

@@ -46,7 +46,7 @@ Usage: cargo xtask <command>
   bench signaling [args…]         measure how soon calls ring, set-ups a second, idle connections
   bench load [args…]              200 calls with faults at will, and what each process takes (args go to tandem-loadtest)
   interop                         calls between different browsers; the API under schemathesis
-  topology up|down|status         clients, load balancer, relays and state in network namespaces, until the input ends; remove
+  topology up [direct]|down|status  clients, load balancer, relays and state in network namespaces, until the input ends; remove
                                   what crashed runs left; list them";
 
 fn main() -> ExitCode {

@@ -68,8 +68,8 @@ impl Switch {
         self.tunneled(source, None, slot)
     }
 
-    /// The same for one that came to this listener of a load balancer's: what goes to its client leaves from there from now
-    /// on, if the packet is one that an allocation may send.
+    /// The same for one that came through a load balancer, to this listener: what goes to its client leaves from there from
+    /// now on, if the packet is one that its allocation may send. `None`: a listener that we do not know.
     pub fn tunneled(&mut self, source: Source, listener: Option<Listener>, slot: &mut Slot<'_>) -> Verdict {
         // The first byte tells (RFC 7983): 0-3 STUN, 64-127 ChannelData (RFC 5766 clients use all of 0x4000-0x7FFF).
         match slot.datagram().first() {
@@ -97,7 +97,9 @@ impl Switch {
             self.counters.add(Counter::UnknownChannel, 1);
             return Verdict::UnknownChannel(owner);
         };
-        self.spoke_to(index, listener);
+        if entry.listener != listener {
+            self.spoke_to(index, listener);
+        }
         let at = slot.start + CHANNEL_HEADER_LEN;
         self.forward(index, peer, slot, at, payload, [Counter::ChannelToChannel, Counter::ChannelToIndication])
     }
@@ -171,11 +173,9 @@ impl Switch {
         Verdict::Forward(to)
     }
 
-    /// The client of an allocation has spoken to a listener, as far as that is known.
+    /// The client of an allocation has spoken to this listener, or to one that we do not know.
     pub(super) fn spoke_to(&mut self, index: SlabIndex, listener: Option<Listener>) {
-        if listener.is_some()
-            && let Some(entry) = self.entries.get_mut(index)
-        {
+        if let Some(entry) = self.entries.get_mut(index) {
             entry.listener = listener;
         }
     }

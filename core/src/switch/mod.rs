@@ -102,12 +102,12 @@ pub enum Input<'a> {
         /// How long.
         lifetime: Span,
     },
-    /// The client of the allocation on this address has proved itself by this listener.
+    /// The client of the allocation on this address has proved itself to this listener; `None`: to one that we do not know.
     SpokeTo {
         /// Its address.
         source: Source,
         /// The listener.
-        listener: Listener,
+        listener: Option<Listener>,
     },
 }
 
@@ -156,7 +156,7 @@ struct Entry {
     owner: Owner,
     newness: Newness,
     expires: Mono,
-    /// Which one its client spoke to last, if this relay has heard it.
+    /// Which listener its client spoke to last, if this relay has heard it.
     listener: Option<Listener>,
     /// Sorted by number.
     channels: Box<[Channel]>,
@@ -247,7 +247,7 @@ impl Switch {
             }
             Input::SpokeTo { source, listener } => {
                 let index = *self.flows.get(&source).ok_or(Refusal::Unknown)?;
-                self.spoke_to(index, Some(listener));
+                self.spoke_to(index, listener);
                 Ok(())
             }
         }
