@@ -417,7 +417,7 @@ fn a_million_random_packets_reach_no_address_that_is_not_attached() {
                 packet
             }
         };
-        if let (Verdict::Forward(Attached(to)), _) = send(&mut switch, &from, &datagram) {
+        if let (Verdict::Forward(Attached { source: to, .. }), _) = send(&mut switch, &from, &datagram) {
             forwarded += 1;
             let same_call = everyone.iter().position(|c| source(c) == to).is_some_and(|n| n / 4 == who / 4);
             elsewhere += u32::from(!same_call);
