@@ -42,6 +42,11 @@ impl From<String> for Stop {
 
 /// What a role adds to its config.
 pub(crate) trait Role: RoleConfig + Serialize {
+    /// Checks what only this machine can tell, before anything is bound.
+    fn check_here(&self) -> Result<(), config::ConfigError> {
+        Ok(())
+    }
+
     /// How it logs.
     fn log(&self) -> &LogConfig;
 
@@ -95,7 +100,8 @@ pub(crate) fn say(text: &str) {
 
 /// Runs a role from its command line to its end.
 pub(crate) fn main<R: Role>(args: &RoleArgs) -> Result<(), Failure> {
-    let config: R = config::read(&args.layers(R::ROLE)?)?;
+    let layers = args.layers(R::ROLE)?;
+    let config: R = config::read(&layers)?;
     if config.is_development() && args.die_with_parent.is_none() {
         let what = "development only: it hands out tokens to whoever asks, and works only under `tandem dev`";
         return Err(config::ConfigError::new("dev", what).into());
@@ -105,6 +111,7 @@ pub(crate) fn main<R: Role>(args: &RoleArgs) -> Result<(), Failure> {
         say(&format!("config ok\n\n{shown}"));
         return Ok(());
     }
+    config.check_here().map_err(|error| layers.blame(error))?;
     if let Some(parent) = args.die_with_parent {
         lifeline::tie_to(parent).map_err(Failure::Run)?;
     }

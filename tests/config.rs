@@ -11,7 +11,7 @@ use support::{SECRETS, finished, free_tcp, relay_toml, tandem};
 
 /// A good config, whose ports are taken: what would bind one of them ends with 1 and not with 64.
 struct Taken {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     _udp: UdpSocket,
     _tcp: TcpListener,
     config: PathBuf,
@@ -25,7 +25,7 @@ impl Taken {
         let config = folder.path().join("relay.toml");
         let text = relay_toml(udp.local_addr().unwrap(), tcp.local_addr().unwrap(), free_tcp());
         std::fs::write(&config, text).unwrap();
-        Self { _folder: folder, _udp: udp, _tcp: tcp, config }
+        Self { folder, _udp: udp, _tcp: tcp, config }
     }
 
     fn relay(&self, more: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -71,6 +71,22 @@ fn a_config_that_does_not_read_ends_with_64_and_the_name_of_its_key_before_any_p
         assert_eq!(said.lines().count(), 1, "{said}");
         assert_no_secret(&output);
     }
+    // Of a relay in a fleet: addresses that cannot be sent from, and one that this machine does not have.
+    let tunnel = std::fs::read_to_string(&taken.config).unwrap().replacen("listen", "tunnel", 1);
+    let fleet = taken.folder.path().join("fleet.toml");
+    std::fs::write(&fleet, tunnel).unwrap();
+    let nine: Vec<String> = (1..=9).map(|n| format!("\"127.0.0.{n}:3478\"")).collect();
+    for direct in
+        ["\"192.0.2.1:3478\"", "\"[2001:db8::1]:3478\"", "\"127.0.0.1:0\"", "\"0.0.0.0:3478\"", &nine.join(",")]
+    {
+        let setting = format!("return.direct=[{direct}]");
+        let output = finished(tandem(&["relay", "--config", fleet.to_str().unwrap(), "--set", &setting]));
+        assert_eq!(output.status.code(), Some(64), "{setting}: {output:?}");
+        let said = text(&output.stderr);
+        assert!(said.starts_with("tandem: config: return.direct: ") && said.contains("--set"), "{setting}: {said}");
+    }
+    let output = taken.relay(&["--set", "return.direct=[\"127.0.0.1:3478\"]"], &[]);
+    assert_eq!(output.status.code(), Some(64), "without a tunnel: {output:?}");
     // The same ports under a good config: now they are wanted.
     let output = taken.relay(&[], &[]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

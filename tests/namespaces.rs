@@ -92,6 +92,66 @@ fn a_call_goes_on_when_a_cable_is_pulled_or_loses_one_direction_and_nothing_brea
     assert_eq!(talk.strange(), 0);
 }
 
+const DIRECT: &str = "tandem_relay_returned_packets_total{path=\"direct\"}";
+
+/// What has gone to clients past the load balancer, and through it.
+fn returned(fleet: &Fleet) -> (u64, u64) {
+    let direct = (1..=4).filter(|id| fleet.runs(*id)).map(|id| fleet.metric(&relay(id), DIRECT)).sum();
+    (direct, fleet.watched("lb"))
+}
+
+/// Media goes past the load balancer, and nothing through it.
+fn goes_direct(fleet: &Fleet, what: &str) {
+    let before = returned(fleet);
+    until(what, || (returned(fleet).0 > before.0 + 400).then_some(()));
+    let after = returned(fleet);
+    eprintln!("{what}: {} packets past the load balancer, {} through it", after.0 - before.0, after.1 - before.1);
+    assert_eq!(after.1, before.1, "{what}: the load balancer sends nothing to clients");
+}
+
+#[test]
+fn over_direct_return_the_load_balancer_sends_nothing_of_a_call_whose_relay_is_killed_but_the_first_packets_after() {
+    let Some(fleet) = Fleet::start_direct() else { return };
+    fleet.watch("lb", &format!("ip saddr {PUBLIC} udp sport 3478"));
+    // What proves nobody is answered directly, and from where it was asked for.
+    let answer = fleet.within("clients", || {
+        let mut buffer = [0; 64];
+        let len = Writer::new(&mut buffer, Class::Request, Method::Binding, [7; 12]).finish().unwrap();
+        let socket = UdpSocket::bind((address("clients"), 0)).unwrap();
+        socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        socket.send_to(&buffer[..len], TURN).unwrap();
+        let (len, from) = socket.recv_from(&mut buffer).unwrap();
+        (from, len, buffer[0])
+    });
+    assert_eq!((answer, fleet.watched("lb")), ((TURN, 32, 1), 0));
+
+    let pair = fleet.pair();
+    // Two to Allocate and two to ChannelBind.
+    assert_eq!(fleet.watched("lb"), 4, "what proves a client goes through");
+    let talk = pair.talk();
+    goes_direct(&fleet, "a call");
+    let first = fleet.relay_of(talk.bucket);
+    let through = fleet.watched("lb");
+    let moved = || fleet.is_down(first) && fleet.relay_of(talk.bucket) != first;
+    fleet.gap(&talk, "its relay is killed", || fleet.kill(first), moved);
+    let through = fleet.watched("lb") - through;
+    eprintln!("until the next relay had heard both clients, {through} packets went through the load balancer");
+    assert!(through < 40, "a fifth of a second's at most");
+    goes_direct(&fleet, "at the next relay");
+
+    let before = fleet.watched("lb");
+    let serves = || fleet.serves(fleet.relay_of(talk.bucket));
+    fleet.gap(
+        &talk,
+        "the load balancer is killed, and the next one has learned nothing",
+        || fleet.restart_lb(),
+        serves,
+    );
+    assert_eq!(fleet.watched("lb"), before, "the relay knows where its clients speak to");
+    goes_direct(&fleet, "beside the next load balancer");
+    assert_eq!(talk.strange(), 0);
+}
+
 /// L06, with a real network.
 #[test]
 fn a_relay_that_loses_thirty_percent_is_taken_out_within_ten_seconds() {

@@ -133,7 +133,7 @@ fn a_relay_whose_clocks_are_an_hour_ahead_of_all_others_serves_as_they_do() {
 /// R14 over a fleet: with the call ends everything that its tickets could do, at whatever relay they come to.
 #[test]
 fn an_ended_call_s_tickets_open_nothing_anywhere_and_its_media_stops_within_a_second() {
-    let Some(mut fleet) = Fleet::start() else { return };
+    let Some(fleet) = Fleet::start() else { return };
     let talk = fleet.pair().talk();
     let had = fleet.relay_of(talk.bucket);
     let mut late = fleet.client_at(address("clients"), talk.call, 1);
@@ -172,7 +172,7 @@ fn an_ended_call_s_tickets_open_nothing_anywhere_and_its_media_stops_within_a_se
 /// back from another port, a thousand times. Places are given back when an allocation ends and not before.
 #[test]
 fn a_ticket_has_its_24_allocations_alive_however_often_its_holder_goes_without_a_word() {
-    let Some(mut fleet) = Fleet::start() else { return };
+    let Some(fleet) = Fleet::start() else { return };
     let pair = fleet.pair();
     let had = fleet.relay_of(pair.bucket);
     // Answers without proof are a hundred a second for each address: many addresses.

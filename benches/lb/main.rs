@@ -159,6 +159,7 @@ fn measure(rounds: usize, nanos: u64) -> Result<(), Failure> {
         }
     }
     report(&lines);
+    report_direct(&lines);
     rows::report();
     Ok(())
 }
@@ -205,5 +206,19 @@ fn report(lines: &[Line]) {
             line.lost,
             line.wrong
         );
+    }
+}
+
+/// What direct return spares the load balancer: a packet that goes in and is answered costs it both ways, or one.
+fn report_direct(lines: &[Line]) {
+    println!("\n| relays | flows | ns of CPU there and back, through the load balancer | with direct return | of it |");
+    println!("|---|---|---|---|---|");
+    for line in lines.iter().filter(|line| line.kind == Kind::Tandem && line.way == Way::In) {
+        let back = lines.iter().find(|other| {
+            (other.relays, other.flows, other.way, other.kind) == (line.relays, line.flows, Way::Out, line.kind)
+        });
+        let Some(back) = back else { continue };
+        let (through, direct) = (median(&line.ns) + median(&back.ns), median(&line.ns));
+        println!("| {} | {} | {through:.0} | {direct:.0} | {:.2} |", line.relays, line.flows, direct / through);
     }
 }

@@ -58,6 +58,9 @@ pub const CALL_BYTES_PER_SECOND: u64 = 8_000_000;
 /// For how long a call may send at any rate, when it was quiet before: key frames of everybody at once.
 pub const CALL_BURST: Span = Span::from_secs(1);
 
+/// Public addresses of one load balancer. Each has a number of one byte in a head, of which the last means "unknown"; IPv4 and
+/// IPv6 of a few providers are eight.
+pub const LISTENERS: usize = 8;
 /// Allocations of one relay process. 200,000 x under 1 KiB = under 200 MiB.
 pub const ALLOCATIONS_PER_RELAY: usize = 200_000;
 /// Calls that one relay process keeps in memory: as many as could have one allocation each.

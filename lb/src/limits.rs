@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use tandem_wire::units::Span;
 
-/// Public addresses of one load balancer. Each has a number of one byte in a head, of which the last means "unknown"; IPv4 and
-/// IPv6 of a few providers are eight.
-pub const LISTENERS: usize = 8;
+/// Public addresses of one load balancer.
+pub const LISTENERS: usize = tandem_core::limits::LISTENERS;
 /// Events of the control task that wait for the packet thread. It waits for room; 64 x up to 256 claims of 32 B = 512 KiB.
 pub const EVENTS: usize = 64;
 /// Claims in one event: each takes a tenth of a microsecond, so that packets do not wait for a list of the store.

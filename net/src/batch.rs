@@ -27,6 +27,10 @@ const SLOT: usize = HEADROOM + DATAGRAM_MAX + TAILROOM;
 /// counted; the client asks again.
 const COPIES_MAX: usize = 64 << 10;
 
+/// Sockets that a batch may send by beside the one that it receives by: a byte of flags each, as many as a load balancer has
+/// public addresses.
+pub const SENDERS: usize = tandem_core::limits::LISTENERS;
+
 /// What the sending side could not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
@@ -54,6 +58,11 @@ pub struct Counters {
 pub trait Destination {
     /// Its address.
     fn address(&self) -> SocketAddr;
+
+    /// By which of the batch's sockets: 0 is the one that it receives by.
+    fn through(&self) -> u16 {
+        0
+    }
 }
 
 /// An attached leg, or the source of a request.
@@ -80,6 +89,22 @@ struct Queued {
     address: (RawAddr, libc::socklen_t),
 }
 
+/// Which sockets are of IPv6, by their numbers: to these, IPv4 is written in its mapped form.
+#[derive(Debug, Clone, Copy, Default)]
+struct Families([bool; 1 + SENDERS]);
+
+impl Families {
+    fn of<'a>(sockets: impl Iterator<Item = &'a Socket>) -> Self {
+        let mut families = Self::default();
+        families.0.iter_mut().zip(sockets).for_each(|(v6, socket)| *v6 = socket.local_addr().is_ipv6());
+        families
+    }
+
+    fn raw(self, to: &impl Destination) -> (RawAddr, libc::socklen_t) {
+        RawAddr::new(to.address(), self.0.get(usize::from(to.through())).copied().unwrap_or_default())
+    }
+}
+
 /// A batch of received datagrams and the queue of what is to be sent because of them.
 pub struct Batch {
     slots: Box<[[u8; SLOT]]>,
@@ -88,7 +113,7 @@ pub struct Batch {
     count: usize,
     queue: Vec<Queued>,
     copies: Vec<u8>,
-    v6_socket: bool,
+    families: Families,
     /// What was counted so far.
     pub counters: Counters,
 }
@@ -103,10 +128,17 @@ impl Batch {
     /// An empty batch for `socket`.
     #[must_use]
     pub fn new(socket: &Socket) -> Self {
-        Self::with(socket.local_addr().is_ipv6())
+        Self::with(Families::of(std::iter::once(socket)))
     }
 
-    fn with(v6_socket: bool) -> Self {
+    /// An empty batch that receives by `socket`, and sends by that one or by one of `senders`, up to [`SENDERS`] of them,
+    /// which are numbered from 1. [`Batch::flush_each`] sends it.
+    #[must_use]
+    pub fn with_senders(socket: &Socket, senders: &[Socket]) -> Self {
+        Self::with(Families::of(std::iter::once(socket).chain(senders)))
+    }
+
+    fn with(families: Families) -> Self {
         Self {
             slots: vec![[0; SLOT]; BATCH].into_boxed_slice(),
             addresses: Box::new([RawAddr::EMPTY; BATCH]),
@@ -114,7 +146,7 @@ impl Batch {
             count: 0,
             queue: Vec::with_capacity(2 * BATCH),
             copies: Vec::new(),
-            v6_socket,
+            families,
             counters: Counters::default(),
         }
     }
@@ -151,8 +183,8 @@ impl Batch {
 
     /// Shows each received datagram to `decide`, which may rewrite it and say where it goes.
     pub fn for_each<D: Destination>(&mut self, mut decide: impl FnMut(ClientAddr, &mut Slot<'_>) -> Option<D>) {
-        let v6_socket = self.v6_socket;
-        self.queue_each(|source, slot| decide(source, slot).map(|to| (0, RawAddr::new(to.address(), v6_socket))));
+        let families = self.families;
+        self.queue_each(|source, slot| decide(source, slot).map(|to| (to.through(), families.raw(&to))));
     }
 
     #[inline]
@@ -185,8 +217,8 @@ impl Batch {
         let start = self.copies.len();
         self.copies.extend_from_slice(head);
         self.copies.extend_from_slice(bytes);
-        let address = RawAddr::new(to.address(), self.v6_socket);
-        self.queue.push(Queued { socket: 0, bytes: Bytes::Copy, start, len, address });
+        let (socket, address) = (to.through(), self.families.raw(&to));
+        self.queue.push(Queued { socket, bytes: Bytes::Copy, start, len, address });
     }
 
     /// Sends what is queued, without blocking. A datagram that cannot be sent is dropped and counted; the rest goes.

@@ -39,7 +39,39 @@ impl Socket {
     /// # Errors
     /// What the system says.
     pub fn bind_shared(address: SocketAddr) -> io::Result<Self> {
-        Self::prepared(UdpSocket::from(sys::bind_shared(address)?))
+        Self::prepared(UdpSocket::from(sys::bind_shared(address, false)?))
+    }
+
+    /// A socket that sends from `address` and hears nobody, beside a load balancer that may have it too. Gives with it how
+    /// many datagrams it was handed all the same, before it was deaf: they are lost.
+    ///
+    /// Bound to the wildcard and then connected to the discard port of `address`, which gives it that address: the kernel
+    /// hands it nothing that somebody else is bound for by name, not even in the moment between. Where the system would speak
+    /// to `address` from another one (a whole network on `lo`), it is bound by name, and may be handed packets for that moment.
+    ///
+    /// # Errors
+    /// What the system says: [`io::ErrorKind::AddrNotAvailable`] if no interface has the address,
+    /// [`io::ErrorKind::AddrInUse`] if somebody has the port who does not share it, or who runs as another user.
+    pub fn bind_to_send(address: SocketAddr) -> io::Result<(Self, u64)> {
+        match Self::deaf(address, unspecified(address))? {
+            (socket, drained) if socket.local == address => Ok((socket, drained)),
+            (_, before) => Self::deaf(address, address.ip()).map(|(socket, drained)| (socket, before + drained)),
+        }
+    }
+
+    /// Bound to this address with the port of `address`, then connected away, then emptied.
+    fn deaf(address: SocketAddr, bound: IpAddr) -> io::Result<(Self, u64)> {
+        let socket = UdpSocket::from(sys::bind_shared((bound, address.port()).into(), true)?);
+        socket.connect((address.ip(), DISCARD))?;
+        socket.set_nonblocking(true)?;
+        let mut drained = 0;
+        while socket.recv(&mut [0]).is_ok() {
+            drained += 1;
+        }
+        let deaf = Self::prepared(socket)?;
+        // Nobody reads it: the least that the system gives.
+        sys::set_option(deaf.fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 0)?;
+        Ok((deaf, drained))
     }
 
     /// A socket on a port of its own that speaks to `peer` and hears nobody else. What the network says of the peer (that
@@ -48,8 +80,7 @@ impl Socket {
     /// # Errors
     /// What the system says.
     pub fn connected(peer: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0))?;
+        let socket = UdpSocket::bind((unspecified(peer), 0))?;
         socket.connect(peer)?;
         Self::prepared(socket)
     }
@@ -114,6 +145,14 @@ impl Socket {
     }
 }
 
+/// The wildcard of an address's family.
+const fn unspecified(address: SocketAddr) -> IpAddr {
+    match address {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
 /// Wakes a thread out of [`Socket::wait`]. Clones wake the same thread.
 #[derive(Debug, Clone)]
 pub struct Waker {
@@ -148,6 +187,8 @@ impl Waker {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -163,6 +204,106 @@ mod tests {
         let before = crate::clock::now().mono;
         socket.wait(&waker, Some(Duration::from_millis(20))).unwrap();
         assert!(crate::clock::now().mono.since(before).as_millis() >= 19, "asleep again");
+    }
+
+    /// A load balancer's socket, and 64 clients of it, whom the kernel would share out among those that have its address.
+    fn balancer(at: &str) -> (Socket, Vec<UdpSocket>) {
+        let balancer = Socket::bind_shared(at.parse().unwrap()).unwrap();
+        let clients = (0..64).map(|_| {
+            let client = UdpSocket::bind(at).unwrap();
+            client.connect(balancer.local_addr()).unwrap();
+            client
+        });
+        let clients = clients.collect();
+        (balancer, clients)
+    }
+
+    /// What waits at a socket.
+    fn waiting(socket: &Socket) -> usize {
+        socket.socket.set_nonblocking(true).unwrap();
+        std::iter::from_fn(|| socket.socket.recv(&mut [0; 8]).ok()).count()
+    }
+
+    #[test]
+    fn one_that_only_sends_takes_nothing_from_a_balancer_at_its_address_not_even_while_it_is_made() {
+        for at in ["127.0.0.1:0", "[::1]:0"] {
+            let (mut balancer, clients) = balancer(at);
+            let address = balancer.local_addr();
+            for _ in 0..20 {
+                // The moment in which it is bound and not yet connected, held open.
+                let between =
+                    UdpSocket::from(sys::bind_shared((unspecified(address), address.port()).into(), true).unwrap());
+                clients.iter().for_each(|client| assert!(client.send(b"x").is_ok()));
+                assert_eq!(waiting(&balancer), 64, "{at}");
+                drop(between);
+                let (sender, drained) = Socket::bind_to_send(address).unwrap();
+                assert_eq!((sender.local_addr(), drained), (address, 0));
+                clients.iter().for_each(|client| assert!(client.send(b"x").is_ok()));
+                assert_eq!((waiting(&balancer), waiting(&sender)), (64, 0), "{at}");
+                // It speaks to anyone, and as the balancer.
+                for client in &clients {
+                    sender.socket.send_to(b"answer", client.local_addr().unwrap()).unwrap();
+                    assert_eq!(client.recv(&mut [0; 8]).unwrap(), 6);
+                }
+                // A balancer that comes after it has them all too, beside the one before.
+                let next = Socket::bind_shared(address).unwrap();
+                clients.iter().for_each(|client| assert!(client.send(b"x").is_ok()));
+                assert_eq!((waiting(&balancer) + waiting(&next), waiting(&sender)), (64, 0), "{at}");
+                balancer = next;
+                clients.iter().for_each(|client| assert!(client.send(b"x").is_ok()));
+                assert_eq!((waiting(&balancer), waiting(&sender)), (64, 0), "{at}");
+            }
+        }
+    }
+
+    /// Makes such sockets beside a balancer while clients send, until one took a packet or 2,000 were made: how many were
+    /// taken. None is lost otherwise.
+    fn taken_under_fire(at: &str) -> usize {
+        let (balancer, clients) = balancer(at);
+        let (stop, began) = (AtomicBool::new(false), crate::clock::now().mono);
+        std::thread::scope(|scope| {
+            let sends = scope.spawn(|| {
+                let mut sent = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    clients.iter().for_each(|client| assert!(client.send(b"x").is_ok()));
+                    sent += clients.len();
+                    // There is room for the rest of a turn.
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                sent
+            });
+            let (mut heard, mut taken, mut made) = (0, 0, 0);
+            while taken == 0 && made < 2_000 && crate::clock::now().mono.since(began).as_secs() < 20 {
+                let (sender, drained) = Socket::bind_to_send(balancer.local_addr()).unwrap();
+                assert_eq!(sender.local_addr(), balancer.local_addr());
+                heard += waiting(&balancer);
+                made += 1;
+                taken += drained as usize + waiting(&sender);
+            }
+            stop.store(true, Ordering::Relaxed);
+            let sent = sends.join().unwrap();
+            heard += waiting(&balancer);
+            assert_eq!(heard + taken, sent);
+            taken
+        })
+    }
+
+    #[test]
+    fn while_clients_send_none_takes_a_packet_and_one_that_must_be_bound_by_name_counts_every_one_that_it_takes() {
+        assert_eq!(taken_under_fire("127.0.0.1:0"), 0);
+        assert_eq!(taken_under_fire("[::1]:0"), 0);
+        // 127.0.0.2 is reached from 127.0.0.1: the system would not send from it by itself.
+        assert!(taken_under_fire("127.0.0.2:0") > 0);
+    }
+
+    #[test]
+    fn nobody_sends_from_an_address_that_this_machine_does_not_have_or_a_port_that_is_not_shared() {
+        let error = |at: &str| Socket::bind_to_send(at.parse().unwrap()).unwrap_err().kind();
+        for at in ["192.0.2.1:3478", "[2001:db8::1]:3478"] {
+            assert!(matches!(error(at), io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkUnreachable), "{at}");
+        }
+        let taken = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_eq!(error(&taken.local_addr().to_string()), io::ErrorKind::AddrInUse);
     }
 
     #[test]

@@ -235,8 +235,8 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
 }
 
 /// A UDP socket that is bound together with others (SO_REUSEPORT): the option must stand before it is bound, which the
-/// standard library does not let us.
-pub(crate) fn bind_shared(address: SocketAddr) -> io::Result<OwnedFd> {
+/// standard library does not let us. `one_family`: a wildcard of IPv6 takes no IPv4.
+pub(crate) fn bind_shared(address: SocketAddr, one_family: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: takes numbers, gives a descriptor of our own or -1.
     let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -246,6 +246,9 @@ pub(crate) fn bind_shared(address: SocketAddr) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is new, open, and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    if one_family && address.is_ipv6() {
+        set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
     let (raw, length) = RawAddr::new(address, address.is_ipv6());
     // SAFETY: the address is a local of at least the length that is said, read before this call is over.
     let result = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&raw).cast(), length) };

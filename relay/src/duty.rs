@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_core::steering::{Place, Rows};
+use tandem_core::switch::Listener;
 use tandem_core::topology::{Incarnation, Standing, Table};
 use tandem_state_client::BucketSet;
 use tandem_wire::id::{BucketId, RelayId};
@@ -111,6 +112,8 @@ pub struct Hint {
     pub epoch: u32,
     /// How often it was passed on.
     pub hops: u8,
+    /// Which of the load balancer's addresses it came to.
+    pub listener: Option<Listener>,
 }
 
 /// What a relay does with a packet of a bucket.
@@ -258,7 +261,7 @@ mod tests {
     }
 
     fn hint(bucket: BucketId) -> Hint {
-        Hint { bucket, acting: false, epoch: 5, hops: 0 }
+        Hint { bucket, acting: false, epoch: 5, hops: 0, listener: None }
     }
 
     const SPEAKS: Stance = Stance::Serve { speaks: true };

@@ -17,8 +17,8 @@ use crate::duty::{Duty, Hint, Stance};
 
 mod message;
 
+use message::{Came, HeldKind, Promise};
 pub use message::{Held, Output, Pending, Sent, StoreEvent};
-use message::{HeldKind, Promise};
 
 /// A relay without its socket.
 ///
@@ -92,7 +92,7 @@ impl Engine {
     /// Decides about one datagram that came straight from its client. What it gives back is to be sent from the slot, as
     /// the slot is now.
     pub fn datagram(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Option<Egress> {
-        let hint = Hint { bucket: BucketId(0), acting: true, epoch: 0, hops: 0 };
+        let hint = Hint { bucket: BucketId(0), acting: true, epoch: 0, hops: 0, listener: None };
         match self.tunneled(now, source, hint, slot) {
             Sent::To(egress) => Some(egress),
             Sent::Nothing | Sent::PassOn(_) => None,
@@ -101,10 +101,11 @@ impl Engine {
 
     /// Decides about one datagram that came through a load balancer, which said `hint` of it.
     pub fn tunneled(&mut self, now: Now, source: Source, hint: Hint, slot: &mut Slot<'_>) -> Sent {
-        match self.switch.datagram(now, source, slot) {
+        let came = Came { source, listener: hint.listener };
+        match self.switch.tunneled(now, source, hint.listener, slot) {
             Verdict::Forward(to) => Sent::To(to.into()),
             Verdict::Drop => Sent::Nothing,
-            Verdict::Request => self.request(now, source, hint, slot),
+            Verdict::Request => self.request(now, came, hint, slot),
             Verdict::UnknownSource => {
                 if let Stance::PassOn(peer) = self.duty.stance(hint.bucket, hint) {
                     return Sent::PassOn(peer);
@@ -114,14 +115,14 @@ impl Engine {
                     let _ = self.residency.handle(now, residency::Input::FillBegan);
                 }
                 if self.residency.holds_strays() {
-                    let held = Held::packet(source, slot);
+                    let held = Held::packet(came, slot);
                     self.tell(now, residency::Input::Stray { held });
                 }
                 Sent::Nothing
             }
             Verdict::UnknownChannel(owner) => {
                 if self.residency.doubts(now, owner.call) {
-                    let held = Held::packet(source, slot);
+                    let held = Held::packet(came, slot);
                     self.tell(now, residency::Input::Doubt { call: owner.call, held });
                 }
                 Sent::Nothing
@@ -129,9 +130,9 @@ impl Engine {
         }
     }
 
-    fn request(&mut self, now: Now, source: Source, hint: Hint, slot: &mut Slot<'_>) -> Sent {
+    fn request(&mut self, now: Now, came: Came, hint: Hint, slot: &mut Slot<'_>) -> Sent {
         let mut answer = [0; ANSWER_LEN_MAX];
-        match self.gate.decide(now, source.client, slot.datagram(), &mut answer) {
+        match self.gate.decide(now, came.source.client, slot.datagram(), &mut answer) {
             Decision::Silence(_) => Sent::Nothing,
             Decision::Answer(len) => {
                 // In the slot that the request came in: a flood of requests costs no memory.
@@ -139,13 +140,13 @@ impl Engine {
                 let Some((room, answer)) = room.zip(answer.get(..len)) else { return Sent::Nothing };
                 room.copy_from_slice(answer);
                 slot.len = len;
-                Sent::To(source.reply())
+                Sent::To(came.reply())
             }
             Decision::Proven(_) if self.fenced => Sent::Nothing,
             Decision::Proven(proven) => match self.duty.stance(proven.ticket.call.bucket(), hint) {
                 Stance::PassOn(peer) => Sent::PassOn(peer),
                 Stance::Serve { speaks } => {
-                    let held = Held(HeldKind::Request { proven, source, speaks, asked: false });
+                    let held = Held(HeldKind::Request { proven, came, speaks, asked: false });
                     self.tell(now, residency::Input::Ask { call: proven.ticket.call, held });
                     Sent::Nothing
                 }
@@ -217,20 +218,20 @@ impl Engine {
             From::Write { call, leg, attachment, based_on } => {
                 self.outputs.push_back(Output::Write { call, leg, attachment, based_on });
             }
-            From::Serve { call, held: Held(HeldKind::Request { proven, source, speaks, asked }) } => {
+            From::Serve { call, held: Held(HeldKind::Request { proven, came, speaks, asked }) } => {
                 if !asked && self.residency.knows_nothing_of(call, proven.ticket.leg) {
                     // Its ticket was given with a record that is newer than ours.
-                    let held = Held(HeldKind::Request { proven, source, speaks, asked: true });
+                    let held = Held(HeldKind::Request { proven, came, speaks, asked: true });
                     let _ = self.residency.handle(now, residency::Input::Unheard { call, held });
                 } else {
-                    self.serve(now, call, proven, source, speaks);
+                    self.serve(now, call, proven, came, speaks);
                 }
             }
-            From::Refuse { held: Held(HeldKind::Request { proven, source, speaks, .. }) } => {
+            From::Refuse { held: Held(HeldKind::Request { proven, came, speaks, .. }) } => {
                 let code = if matches!(proven.ask, Ok(Ask::Allocate { .. })) { 403 } else { 437 };
-                self.refuse(&proven, source, speaks, Problem::new(code));
+                self.refuse(now, &proven, came, speaks, Problem::new(code));
             }
-            From::Retry { held: Held(HeldKind::Packet { source, bytes }) } => self.retry(now, source, &bytes),
+            From::Retry { held: Held(HeldKind::Packet { came, bytes }) } => self.retry(now, came, &bytes),
             // A packet is neither served nor refused, and a request is not looked at twice.
             From::Serve { .. } | From::Refuse { .. } | From::Retry { .. } => {}
             From::Attach { call, leg } => {
@@ -248,14 +249,14 @@ impl Engine {
     }
 
     /// Answers a request whose call is current.
-    fn serve(&mut self, now: Now, call: CallId, proven: Proven, source: Source, speaks: bool) {
-        let leg = proven.ticket.leg;
+    fn serve(&mut self, now: Now, call: CallId, proven: Proven, came: Came, speaks: bool) {
+        let (leg, source) = (proven.ticket.leg, came.source);
         if self.residency.admits(call, leg).is_err() {
-            return self.refuse(&proven, source, speaks, Problem::new(403));
+            return self.refuse(now, &proven, came, speaks, Problem::new(403));
         }
         let answer = match proven.ask {
             Err(problem) => Err(problem),
-            Ok(Ask::Allocate { lifetime }) => self.allocate(now, call, proven, source, lifetime),
+            Ok(Ask::Allocate { lifetime }) => self.allocate(now, call, proven, came, lifetime),
             Ok(Ask::Refresh { lifetime }) => self.owns(call, leg, source).map(|()| {
                 if lifetime == Span::ZERO {
                     let command = AttachmentCommand::Detach { transport: source.transport, client: source.client };
@@ -269,21 +270,21 @@ impl Engine {
             Ok(Ask::ChannelBind(binding)) => self.owns(call, leg, source).and_then(|()| {
                 let command =
                     AttachmentCommand::BindChannel { transport: source.transport, client: source.client, binding };
-                let pending = Pending { proven, source, promise: Promise::Channel };
+                let pending = Pending { proven, came, promise: Promise::Channel };
                 self.command(now, call, leg, command, Some(pending)).map(|()| None).map_err(problem_of)
             }),
         };
         match answer {
-            Ok(Some(answer)) => self.answer(&proven, source, answer),
+            Ok(Some(answer)) => self.answer(now, &proven, came, answer),
             Ok(None) => {}
-            Err(problem) => self.refuse(&proven, source, speaks, problem),
+            Err(problem) => self.refuse(now, &proven, came, speaks, problem),
         }
     }
 
     /// An error ends what a client has: only who owns its bucket gives one.
-    fn refuse(&mut self, proven: &Proven, source: Source, speaks: bool, problem: Problem) {
+    fn refuse(&mut self, now: Now, proven: &Proven, came: Came, speaks: bool, problem: Problem) {
         if speaks {
-            self.answer(proven, source, Answer::Refused(problem));
+            self.answer(now, proven, came, Answer::Refused(problem));
         }
     }
 
@@ -292,14 +293,15 @@ impl Engine {
         now: Now,
         call: CallId,
         proven: Proven,
-        source: Source,
+        came: Came,
         lifetime: Span,
     ) -> Result<Option<Answer>, Problem> {
+        let source = came.source;
         if self.switch.owner(source).is_none() && self.switch.allocations() >= limits::ALLOCATIONS_PER_RELAY {
             return Err(Problem::new(508));
         }
         let command = AttachmentCommand::Attach { transport: source.transport, client: source.client };
-        let pending = Pending { proven, source, promise: Promise::Allocation { lifetime } };
+        let pending = Pending { proven, came, promise: Promise::Allocation { lifetime } };
         self.command(now, call, proven.ticket.leg, command, Some(pending)).map_err(problem_of)?;
         Ok(None)
     }
@@ -325,7 +327,8 @@ impl Engine {
     }
 
     fn keep_promise(&mut self, now: Now, pending: &Pending) {
-        let Pending { proven, source, promise } = pending;
+        let Pending { proven, came, promise } = pending;
+        let source = came.source;
         let ticket = proven.ticket;
         let attachment = self.residency.attachment(ticket.call, ticket.leg);
         let Some(allocation) = attachment.and_then(|a| a.find(source.transport, source.client)) else {
@@ -336,30 +339,32 @@ impl Engine {
         let answer = match *promise {
             Promise::Channel => Answer::Done,
             Promise::Allocation { lifetime } => {
-                let _ = self.switch.handle(now, switch::Input::Refresh { source: *source, lifetime });
+                let _ = self.switch.handle(now, switch::Input::Refresh { source, lifetime });
                 Answer::Allocated { relayed, lifetime }
             }
         };
-        self.answer(proven, *source, answer);
+        self.answer(now, proven, *came, answer);
     }
 
-    fn answer(&mut self, proven: &Proven, source: Source, answer: Answer) {
+    fn answer(&mut self, now: Now, proven: &Proven, came: Came, answer: Answer) {
+        // Who is refused may have no allocation, and then there is nothing to remember.
+        let _ = self.switch.handle(now, switch::Input::SpokeTo { source: came.source, listener: came.listener });
         let mut bytes = [0; ANSWER_LEN_MAX];
         let lives = !matches!(answer, Answer::Refused(_) | Answer::Refreshed { lifetime: Span::ZERO });
         let proves = lives.then(|| proven.ticket.call.bucket());
         // The buffer is as long as the longest answer, by its limit.
-        if let Ok(len) = proven.answer(source.client, answer, &mut bytes) {
-            self.outputs.push_back(Output::Answer { to: source.reply(), bytes, len, proves });
+        if let Ok(len) = proven.answer(came.source.client, answer, &mut bytes) {
+            self.outputs.push_back(Output::Answer { to: came.reply(), bytes, len, proves });
         }
     }
 
-    fn retry(&mut self, now: Now, source: Source, bytes: &[u8]) {
+    fn retry(&mut self, now: Now, came: Came, bytes: &[u8]) {
         let mut buffer = vec![0; HEADROOM + bytes.len() + TAILROOM];
         if let Some(room) = buffer.get_mut(HEADROOM..HEADROOM + bytes.len()) {
             room.copy_from_slice(bytes);
         }
         let mut slot = Slot { buffer: &mut buffer, start: HEADROOM, len: bytes.len() };
-        if let Verdict::Forward(to) = self.switch.datagram(now, source, &mut slot) {
+        if let Verdict::Forward(to) = self.switch.tunneled(now, came.source, came.listener, &mut slot) {
             let bytes = slot.datagram().to_vec();
             self.outputs.push_back(Output::Packet { to: to.into(), bytes });
         }
@@ -367,8 +372,8 @@ impl Engine {
 }
 
 impl Held {
-    fn packet(source: Source, slot: &Slot<'_>) -> Self {
-        Self(HeldKind::Packet { source, bytes: slot.datagram().into() })
+    fn packet(came: Came, slot: &Slot<'_>) -> Self {
+        Self(HeldKind::Packet { came, bytes: slot.datagram().into() })
     }
 }
 

@@ -4,6 +4,7 @@
 //! nothing on disk.
 
 mod control;
+mod direct;
 pub mod duty;
 pub mod engine;
 pub mod limits;
@@ -30,6 +31,8 @@ use tandem_wire::tunnel::Cookie;
 use tokio::sync::{mpsc, watch};
 
 use control::{Control, Wanted};
+use direct::Direct;
+pub use direct::DirectError;
 use engine::Engine;
 use load::Reporter;
 use member::{MemberTask, State};
@@ -37,14 +40,58 @@ use thread::{Fleet, PacketThread, Shared};
 use tunnel::Tunnel;
 
 /// How packets come to a relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entrance {
     /// Straight from clients: TURN on this UDP address. A wildcard answers from whatever address the system routes by: name
     /// one.
     Clients(SocketAddr),
-    /// Through load balancers, on this UDP address of the fleet's own network. The address is what others send to: no
-    /// wildcard.
-    Tunnel(SocketAddr),
+    /// Through load balancers.
+    Tunnel {
+        /// The UDP address of the fleet's own network that others send to: no wildcard.
+        listen: SocketAddr,
+        /// Direct return: the load balancers' public addresses in the order of their listeners, all of which this machine has
+        /// too. Packets for clients leave from there, past the load balancer. Empty: all go through it.
+        direct: Vec<SocketAddr>,
+    },
+}
+
+impl Entrance {
+    /// Whether it can stand, without binding anything.
+    ///
+    /// # Errors
+    /// The [`DirectError`] that says what is wrong with the public addresses.
+    pub fn check(&self) -> Result<(), DirectError> {
+        match self {
+            Self::Clients(_) => Ok(()),
+            Self::Tunnel { listen, direct } => direct::check(direct, *listen),
+        }
+    }
+
+    /// Whether this machine has the public addresses, without binding their ports.
+    ///
+    /// # Errors
+    /// [`DirectError::NotHere`].
+    pub fn check_here(&self) -> Result<(), DirectError> {
+        match self {
+            Self::Clients(_) => Ok(()),
+            Self::Tunnel { direct, .. } => direct::are_here(direct),
+        }
+    }
+
+    /// Where it takes packets.
+    const fn listen(&self) -> SocketAddr {
+        match self {
+            Self::Clients(listen) | Self::Tunnel { listen, .. } => *listen,
+        }
+    }
+
+    /// The public addresses that it sends from itself.
+    fn direct(&self) -> &[SocketAddr] {
+        match self {
+            Self::Clients(_) => &[],
+            Self::Tunnel { direct, .. } => direct,
+        }
+    }
 }
 
 /// What a relay must be told.
@@ -70,6 +117,12 @@ pub enum StartError {
     /// The config cannot stand.
     #[error("the config of the relay: {0}")]
     Config(#[from] GateError),
+    /// What it is to return from cannot stand.
+    #[error("the public addresses for direct return: {0}")]
+    Direct(#[from] DirectError),
+    /// A public address cannot be had: somebody who does not share it has its port, or has it as another user.
+    #[error("a public address for direct return cannot be bound")]
+    BindDirect(#[source] io::Error),
     /// The port cannot be had.
     #[error("the address of the relay cannot be bound")]
     Bind(#[source] io::Error),
@@ -114,24 +167,25 @@ impl Relay {
     pub fn start(config: &Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let seed = getrandom::u64().map_err(|error| StartError::System(io::Error::other(error)))?;
         let gate = config.gate(seed)?;
-        let (Entrance::Clients(listen) | Entrance::Tunnel(listen)) = config.entrance;
-        let socket = Socket::bind(listen).map_err(StartError::Bind)?;
+        config.entrance.check()?;
+        let direct = Direct::open(config.entrance.direct()).map_err(StartError::BindDirect)?;
+        let socket = Socket::bind(config.entrance.listen()).map_err(StartError::Bind)?;
         let waker = Waker::new().map_err(StartError::System)?;
         let local = socket.local_addr();
         let (event_sender, events) = mpsc::channel(limits::EVENTS);
         let (requests, request_receiver) = mpsc::channel(limits::REQUESTS);
         let (serving_sender, serving) = watch::channel(false);
-        let all = match config.entrance {
+        let all = match &config.entrance {
             Entrance::Clients(_) => BucketSet::all(),
             // What its table will give it.
-            Entrance::Tunnel(_) => BucketSet::none(),
+            Entrance::Tunnel { .. } => BucketSet::none(),
         };
         let (wanted_sender, wanted) = watch::channel(Wanted::new(all, 0));
         let (held_sender, held) = watch::channel(0);
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), published: CounterSet::new(&PACKET_THREAD) });
-        let (engine, fleet, member) = match config.entrance {
+        let (engine, fleet, member) = match &config.entrance {
             Entrance::Clients(_) => (Engine::new(config.relay, gate, seed), None, None),
-            Entrance::Tunnel(_) => {
+            Entrance::Tunnel { .. } => {
                 let bits = getrandom::u64().map_err(|error| StartError::System(io::Error::other(error)))?;
                 let cookie = Cookie::from_bits(bits);
                 let (given_sender, given) = watch::channel(None);
@@ -166,8 +220,8 @@ impl Relay {
                         task.run().await;
                     }
                 });
-                let fleet =
-                    Fleet { tunnel: Tunnel::new(cookie), given, fenced: fenced_sender, since: None, asked: false };
+                let tunnel = Tunnel::with_direct(cookie, direct);
+                let fleet = Fleet { tunnel, given, fenced: fenced_sender, since: None, asked: false };
                 (Engine::of_fleet(config.relay, gate, seed), Some(fleet), Some((state, leave_sender)))
             }
         };

@@ -134,6 +134,10 @@ impl MemberTask {
             }
             if entry.member != before {
                 entry = self.write(entry).await?;
+                if entry.member.incarnation != before.incarnation {
+                    // It was gone when we wrote it.
+                    self.give(table.as_ref(), entry.member.incarnation, listed);
+                }
             }
         }
     }

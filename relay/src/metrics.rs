@@ -8,20 +8,21 @@ use tandem_net::batch::Batch;
 
 use crate::engine::Engine;
 use crate::thread::Counters;
-use crate::tunnel;
+use crate::tunnel::Tunnel;
 
 /// How many numbers the packet thread publishes.
 pub(crate) const COUNT: usize = Counter::COUNT + OTHERS;
-const OTHERS: usize = 35;
+const OTHERS: usize = 38;
 
 /// What the packet thread publishes; `cpu_us`: how long it has run on a core.
 pub(crate) fn totals(
     engine: &Engine,
     batch: &Batch,
     thread: Counters,
-    tunnel: tunnel::Counters,
+    tunnel: Option<&Tunnel>,
     cpu_us: u64,
 ) -> [u64; COUNT] {
+    let (direct, tunnel) = tunnel.map(|tunnel| (tunnel.direct.counters, tunnel.counters)).unwrap_or_default();
     let (gate, residency, io) = (engine.gate().counters, engine.residency().counters(), batch.counters);
     let others: [u64; OTHERS] = [
         gate.bindings.get(),
@@ -55,6 +56,9 @@ pub(crate) fn totals(
         tunnel.foreign.get(),
         tunnel.no_way_out.get(),
         cpu_us,
+        direct.sent.get(),
+        tunnel.returned.get(),
+        direct.drained.get(),
         engine.switch().allocations() as u64,
         engine.residency().calls() as u64,
         u64::from(engine.restoring()),

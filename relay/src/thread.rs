@@ -77,7 +77,7 @@ pub(crate) struct Counters {
 impl PacketThread {
     /// Runs until it is stopped.
     pub(crate) fn run(mut self) {
-        let mut batch = Batch::new(&self.socket);
+        let mut batch = Batch::with_senders(&self.socket, self.senders());
         let mut counters = Counters::default();
         let mut published = Mono::default();
         // Until when the thread meant to sleep, at most.
@@ -104,7 +104,7 @@ impl PacketThread {
                 self.wanted.send_replace(Wanted::new(buckets, turn));
             }
             self.carry_out(now, &mut batch, &mut counters);
-            batch.flush(&self.socket);
+            self.flush(&mut batch);
             if now.mono.since(published) >= limits::PUBLISH_EVERY {
                 published = now.mono;
                 self.publish(&batch, counters);
@@ -118,15 +118,29 @@ impl PacketThread {
         }
         if let Some(fleet) = &mut self.fleet {
             fleet.tunnel.say_goodbye(&mut batch);
-            batch.flush(&self.socket);
         }
+        self.flush(&mut batch);
         self.publish(&batch, counters);
     }
 
     fn publish(&self, batch: &Batch, counters: Counters) {
-        let tunnel = self.fleet.as_ref().map(|fleet| fleet.tunnel.counters).unwrap_or_default();
-        let cpu_us = clock::thread_cpu_us();
-        self.shared.published.publish(&totals(&self.engine, batch, counters, tunnel, cpu_us));
+        let tunnel = self.fleet.as_ref().map(|fleet| &fleet.tunnel);
+        self.shared.published.publish(&totals(&self.engine, batch, counters, tunnel, clock::thread_cpu_us()));
+    }
+
+    /// The sockets that send past the load balancer.
+    fn senders(&self) -> &[Socket] {
+        self.fleet.as_ref().map_or(&[], |fleet| fleet.tunnel.direct.sockets())
+    }
+
+    fn flush(&self, batch: &mut Batch) {
+        let senders = self.senders();
+        let socket = |number: u16| match number.checked_sub(1) {
+            None => Some(&self.socket),
+            Some(at) => senders.get(usize::from(at)),
+        };
+        // A socket that is connected to nobody is refused by nobody.
+        batch.flush_each(socket, |_| {});
     }
 
     /// Takes a new table, and fences the engine when the thread was away for long (SIGSTOP, a frozen machine): others may

@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(10);
 
 fn config(id: u16) -> Config {
     Config {
-        entrance: Entrance::Tunnel("127.0.0.1:0".parse().unwrap()),
+        entrance: Entrance::Tunnel { listen: "127.0.0.1:0".parse().unwrap(), direct: Vec::new() },
         pop: POP,
         relay: RelayId(id),
         realm: "tndm".to_owned(),

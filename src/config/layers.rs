@@ -134,7 +134,7 @@ impl Layers {
     }
 
     /// Adds to `error` who set its key, or the nearest key above it.
-    pub(super) fn blame(&self, error: ConfigError) -> ConfigError {
+    pub(crate) fn blame(&self, error: ConfigError) -> ConfigError {
         let mut key = error.key().to_owned();
         loop {
             if let Some(origin) = self.origins.get(&key) {

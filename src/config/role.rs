@@ -174,6 +174,21 @@ pub(crate) struct TicketKeyConfig {
     pub(crate) secret: SecretConfig,
 }
 
+/// How a relay of a fleet sends to clients.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ReturnConfig {
+    /// Past the load balancers: their public addresses, in the order of their `listen`. This machine has each of them too, on
+    /// `lo`. Empty: through the load balancers.
+    pub(crate) direct: Vec<SocketAddr>,
+}
+
+impl ReturnConfig {
+    const fn is_through(&self) -> bool {
+        self.direct.is_empty()
+    }
+}
+
 /// A relay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,6 +200,9 @@ pub(crate) struct RelayConfig {
     /// In a fleet: where load balancers and other relays of the PoP send packets. An address of the private network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tunnel: Option<SocketAddr>,
+    /// In a fleet: how packets go to clients.
+    #[serde(default, rename = "return", skip_serializing_if = "ReturnConfig::is_through")]
+    pub(crate) returns: ReturnConfig,
     /// Health and metrics.
     #[serde(default = "any_admin")]
     pub(crate) admin: SocketAddr,
@@ -215,11 +233,15 @@ impl RelayConfig {
             (Some(listen), None) if listen.port() == 0 => {
                 Err(ConfigError::new("listen", "clients must know the port: it cannot be 0"))
             }
+            (Some(_), None) if !self.returns.is_through() => {
+                let what = "a relay that clients speak to itself has no load balancer to go past";
+                Err(ConfigError::new("return.direct", what))
+            }
             (Some(listen), None) => Ok(Entrance::Clients(listen)),
             (None, Some(tunnel)) if tunnel.ip().is_unspecified() => {
                 Err(ConfigError::new("tunnel", "others send to this address: it cannot be a wildcard"))
             }
-            (None, Some(tunnel)) => Ok(Entrance::Tunnel(tunnel)),
+            (None, Some(listen)) => Ok(Entrance::Tunnel { listen, direct: self.returns.direct.clone() }),
             (Some(_), Some(_)) => {
                 Err(ConfigError::new("tunnel", "a relay takes packets either from clients or in a fleet"))
             }
@@ -250,7 +272,9 @@ impl RoleConfig for RelayConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         use tandem_core::turn::GateError;
-        self.to_relay()?.check().map_err(|error| {
+        let relay = self.to_relay()?;
+        relay.entrance.check().map_err(|error| ConfigError::new("return.direct", error.to_string()))?;
+        relay.check().map_err(|error| {
             let key = match error {
                 GateError::Realm => "realm",
                 GateError::Secret => "pop_secret",
@@ -329,6 +353,24 @@ mod tests {
         let error = read::<RelayConfig>(&with(&fleet, &["tunnel=0.0.0.0:7100"])).unwrap_err().to_string();
         assert!(error.starts_with("config: tunnel"), "{error}");
         assert!(read::<RelayConfig>(&with(&fleet, &["tunnel=127.0.0.1:0"])).is_ok());
+        let nine: Vec<String> = (1..=9).map(|n| format!("\"192.0.2.{n}:3478\"")).collect();
+        let direct = |count: usize| format!("return.direct=[{}]", nine[..count].join(","));
+        let relay: RelayConfig = read(&with(&fleet, &["tunnel=127.0.0.1:7100", &direct(8)])).unwrap();
+        assert_eq!((relay.returns.direct.len(), toml::to_string(&relay).unwrap().contains("[return]")), (8, true));
+        let through: RelayConfig = read(&with(&fleet, &["tunnel=127.0.0.1:7100", &direct(0)])).unwrap();
+        assert!(!toml::to_string(&through).unwrap().contains("return"), "what is the rule is not shown");
+        for (settings, key) in [
+            (["tunnel=127.0.0.1:7100", &direct(9)], "return.direct"),
+            (["tunnel=127.0.0.1:7100", "return.direct=[\"192.0.2.1:0\"]"], "return.direct"),
+            (["tunnel=127.0.0.1:7100", "return.direct=[\"0.0.0.0:3478\"]"], "return.direct"),
+            (["tunnel=127.0.0.1:7100", "return.direct=[\"127.0.0.1:7100\"]"], "return.direct"),
+            (["tunnel=127.0.0.1:7100", "return.direct=[\"192.0.2.1\"]"], "return.direct"),
+            (["tunnel=127.0.0.1:7100", "return.through=true"], "return.through"),
+            (["listen=127.0.0.1:3478", "return.direct=[\"192.0.2.1:3478\"]"], "return.direct"),
+        ] {
+            let error = read::<RelayConfig>(&with(&fleet, &settings)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("config: {key}")), "{settings:?}: {error}");
+        }
         for good in ["http://store.internal:7000", "http://[::1]:7000", "http://localhost:7000"] {
             assert!(read::<RelayConfig>(&with(RELAY, &[&format!("state.endpoint={good}")])).is_ok(), "{good}");
         }

@@ -8,6 +8,7 @@ use tandem_state_client::RemoteStore;
 use tandem_telemetry::http::Networks;
 
 use super::{Process, Role, Stop, with_source};
+use crate::config::ConfigError;
 use crate::config::role::{LogConfig, RelayConfig};
 
 impl Role for RelayConfig {
@@ -17,6 +18,11 @@ impl Role for RelayConfig {
 
     fn admin(&self) -> (SocketAddr, Networks) {
         (self.admin, self.admin_allow.0.clone())
+    }
+
+    fn check_here(&self) -> Result<(), ConfigError> {
+        let entrance = self.to_relay()?.entrance;
+        entrance.check_here().map_err(|error| ConfigError::new("return.direct", error.to_string()))
     }
 
     async fn serve(self, process: Process) -> Result<(), Stop> {

@@ -25,7 +25,7 @@ use tandem_wire::redact::Secret;
 use tandem_wire::units::Mono;
 
 use crate::namespaces::{CORE, PARTS, PUBLIC, Topology, fed};
-use crate::support::{Running, SECRETS, get, lb_toml, relay_toml, state_toml, tandem, until};
+use crate::support::{Running, SECRETS, get, lb_toml, relay_toml, runs, state_toml, tandem, until};
 use crate::turn::{Client, Said};
 
 const POP: PopId = PopId(1);
@@ -51,7 +51,7 @@ pub(crate) fn relay(id: u64) -> String {
 pub(crate) struct Fleet {
     // The order in which they end.
     relays: BTreeMap<u64, Running>,
-    _lb: Running,
+    lb: Mutex<Running>,
     _state: Running,
     folder: tempfile::TempDir,
     topology: Topology,
@@ -91,7 +91,17 @@ pub(crate) fn built() -> Option<Topology> {
 impl Fleet {
     /// A state server, a load balancer and four relays, all of which serve. `None`: this machine has no namespaces.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(built()?, "")
+    }
+
+    /// The same, whose relays send to clients past the load balancer.
+    pub(crate) fn start_direct() -> Option<Self> {
         let topology = built()?;
+        (1..=4).for_each(|id| topology.share_public(&relay(id)).unwrap());
+        Self::start_with(topology, &format!("[return]\ndirect = [\"{TURN}\"]\n"))
+    }
+
+    fn start_with(topology: Topology, of_relays: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let store = SocketAddr::from((address("state"), STATE_PORT));
         let state = state_toml(store, &folder.path().join("state.redb")) + "allow_plaintext = true\n";
@@ -104,15 +114,53 @@ impl Fleet {
         state.ready();
         let relays = (1..=4).map(|id| {
             let listen = SocketAddr::from((address(&relay(id)), TUNNEL_PORT));
-            let text = relay_toml(listen, ADMIN, store).replacen("listen", "tunnel", 1);
+            let text = relay_toml(listen, ADMIN, store).replacen("listen", "tunnel", 1) + of_relays;
             (id, start("relay", &relay(id), &text.replace("relay_id = 1", &format!("relay_id = {id}"))))
         });
         let relays = relays.collect();
         let mut lb = start("lb", "lb", &lb_toml(TURN, ADMIN, store));
         lb.ready();
-        let fleet = Self { relays, _lb: lb, _state: state, folder, topology };
+        let fleet = Self { relays, lb: Mutex::new(lb), _state: state, folder, topology };
         until("all relays serve", || [1, 2, 3, 4].iter().all(|id| fleet.serves(*id)).then_some(()));
         Some(fleet)
+    }
+
+    /// Whether a relay was not killed for good.
+    pub(crate) fn runs(&self, id: u64) -> bool {
+        runs(self.relays[&id].pid())
+    }
+
+    /// Kills a relay for good.
+    pub(crate) fn kill(&self, id: u64) {
+        self.relays[&id].signal(Signal::KILL);
+    }
+
+    /// Kills the load balancer and starts another one, which has learned nothing; back when that serves.
+    pub(crate) fn restart_lb(&self) {
+        let mut lb = self.lb.lock().unwrap();
+        lb.killed();
+        let config = self.folder.path().join("lb.toml");
+        *lb = role_in(&self.topology, &self.folder.path().join("log"), "lb", "lb", &config);
+        lb.ready();
+    }
+
+    /// Begins to count what leaves a part and is `matched`.
+    pub(crate) fn watch(&self, part: &str, matched: &str) {
+        let text = format!(
+            "table ip watch {{\n counter seen {{ }}\n chain out {{\n type filter hook output priority 0;\n \
+             {matched} counter name seen\n }}\n}}\n"
+        );
+        fed("ip", &["netns", "exec", &self.topology.namespace(part), "nft", "-f", "-"], &text).unwrap();
+    }
+
+    /// How much of it there was.
+    pub(crate) fn watched(&self, part: &str) -> u64 {
+        let namespace = self.topology.namespace(part);
+        let arguments = ["netns", "exec", &namespace, "nft", "list", "counter", "ip", "watch", "seen"];
+        let output = std::process::Command::new("ip").args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+        words.nth(1).unwrap_or_else(|| panic!("{text}")).parse().unwrap()
     }
 
     /// Kills a relay and starts it again, and waits until all serve by a table that knows the new run.
@@ -254,11 +302,6 @@ impl Fleet {
     /// Signals a relay's process.
     pub(crate) fn signal(&self, id: u64, signal: Signal) {
         self.relays[&id].signal(signal);
-    }
-
-    /// SIGKILLs a relay, which stays away.
-    pub(crate) fn kill(&mut self, id: u64) {
-        self.relays.remove(&id).expect("it runs").killed();
     }
 
     /// Starts a relay's config once more, in the place of another relay; gives the process that had run under its id.

@@ -49,7 +49,7 @@ Usage: cargo xtask <command>
   bench failover [--runs N] [--only WORD] [--only-sdk|--only-chromium]
                                   what 200 calls, and one between Chromiums, notice of each fault of a PoP
   interop                         calls between different browsers; the API under schemathesis
-  topology up|down|status         clients, load balancer, relays and state in network namespaces, until the input ends; remove
+  topology up [direct]|down|status  clients, load balancer, relays and state in network namespaces, until the input ends; remove
                                   what crashed runs left; list them";
 
 fn main() -> ExitCode {

@@ -60,6 +60,22 @@ impl Topology {
         Ok(topology)
     }
 
+    /// Gives the public address to a part too, on `lo`, where nobody asks for it: it may send from there, and what is sent to
+    /// the address goes to the load balancer as before. What an operator does for direct return (docs/operations.md).
+    ///
+    /// # Errors
+    /// What cannot be set, in the words of `sh` or `ip`.
+    pub(crate) fn share_public(&self, part: &str) -> Result<(), String> {
+        let namespace = self.namespace(part);
+        // First: it is not to be told to anybody for a moment either.
+        let quiet = ["arp_ignore 1", "arp_announce 2"].map(|setting| {
+            let (name, value) = setting.split_once(' ').unwrap_or((setting, ""));
+            format!("echo {value} > /proc/sys/net/ipv4/conf/all/{name}\n")
+        });
+        fed("ip", &["netns", "exec", &namespace, "sh", "-e"], &quiet.concat())?;
+        ip(Some(&namespace), [format!("address add {PUBLIC}/32 dev lo")])
+    }
+
     /// The name of a part's namespace, as `ip netns exec` takes it.
     pub(crate) fn namespace(&self, part: &str) -> String {
         format!("{PREFIX}{}-{part}", self.maker)

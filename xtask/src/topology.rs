@@ -7,13 +7,14 @@ use std::io::Read as _;
 use crate::Trouble;
 use crate::namespaces::{PARTS, PUBLIC, Topology, remove_leftovers, standing};
 
-/// `up`, `down` or `status`.
+/// `up`, `up direct`, `down` or `status`.
 ///
 /// # Errors
 /// [`Trouble::Usage`] for anything else; [`Trouble::Failed`] in the words of `ip`.
 pub(crate) fn run(words: &[&str]) -> Result<(), Trouble> {
     match words {
-        ["up"] => up().map_err(Trouble::Failed),
+        ["up"] => up(false).map_err(Trouble::Failed),
+        ["up", "direct"] => up(true).map_err(Trouble::Failed),
         ["down"] => remove_leftovers().map_err(Trouble::Failed).map(|count| println!("{count} namespaces removed")),
         ["status"] => {
             for one in standing().map_err(Trouble::Failed)? {
@@ -22,14 +23,19 @@ pub(crate) fn run(words: &[&str]) -> Result<(), Trouble> {
             }
             Ok(())
         }
-        _ => Err(Trouble::Usage("say `topology up`, `topology down` or `topology status`".to_owned())),
+        _ => Err(Trouble::Usage(
+            "say `topology up`, `topology up direct`, `topology down` or `topology status`".to_owned(),
+        )),
     }
 }
 
-/// Stands until its standard input ends; after Ctrl-C what it leaves is garbage, which `down` and the next `up` remove.
-fn up() -> Result<(), String> {
+/// `direct`: the relays have the public address too. Stands until its standard input ends; after Ctrl-C what it leaves is garbage, which `down` and the next `up` remove.
+fn up(direct: bool) -> Result<(), String> {
     let topology = Topology::build()?;
     for (part, address) in PARTS {
+        if direct && part.starts_with("relay") {
+            topology.share_public(part)?;
+        }
         println!("ip netns exec {} …   # {address}", topology.namespace(part));
     }
     println!("The load balancer's public address is {PUBLIC}. All of it goes when this input ends (Ctrl-D).");

@@ -14,7 +14,7 @@ use tandem_wire::stun::{
 };
 use tandem_wire::units::Now;
 
-use super::{Attached, Counter, Entry, Owner, SlabIndex, Source, Switch};
+use super::{Attached, Counter, Entry, Listener, Owner, SlabIndex, Source, Switch};
 use crate::limits;
 
 /// A received datagram where it lies: with [`limits::HEADROOM`] bytes in front of it and [`limits::TAILROOM`] behind it.
@@ -64,12 +64,18 @@ pub enum Verdict {
 }
 
 impl Switch {
-    /// Decides about one datagram, and rewrites it for the one who gets it.
+    /// Decides about one datagram that came straight from its client, and rewrites it for the one who gets it.
     pub fn datagram(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Verdict {
+        self.tunneled(now, source, None, slot)
+    }
+
+    /// The same for one that came through a load balancer, to this listener: what goes to its client leaves from there from
+    /// now on, if the packet is one that its allocation may send. `None`: a listener that we do not know.
+    pub fn tunneled(&mut self, now: Now, source: Source, listener: Option<Listener>, slot: &mut Slot<'_>) -> Verdict {
         // The first byte tells (RFC 7983): 0-3 STUN, 64-127 ChannelData (RFC 5766 clients use all of 0x4000-0x7FFF).
         match slot.datagram().first() {
-            Some(64..=127) => self.channel(now, source, slot),
-            Some(0..=3) => self.stun(now, source, slot),
+            Some(64..=127) => self.channel(now, source, listener, slot),
+            Some(0..=3) => self.stun(now, source, listener, slot),
             Some(_) => self.dropped(Counter::NotOurs),
             None => self.dropped(Counter::Empty),
         }
@@ -80,7 +86,7 @@ impl Switch {
         Verdict::Drop
     }
 
-    fn channel(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Verdict {
+    fn channel(&mut self, now: Now, source: Source, listener: Option<Listener>, slot: &mut Slot<'_>) -> Verdict {
         let Some(index) = self.flows.get(&source).copied() else {
             self.counters.add(Counter::UnknownSource, 1);
             return Verdict::UnknownSource;
@@ -92,11 +98,14 @@ impl Switch {
             self.counters.add(Counter::UnknownChannel, 1);
             return Verdict::UnknownChannel(owner);
         };
+        if entry.listener != listener {
+            self.spoke_to(index, listener);
+        }
         let at = slot.start + CHANNEL_HEADER_LEN;
         self.forward(now, index, peer, slot, at, payload, [Counter::ChannelToChannel, Counter::ChannelToIndication])
     }
 
-    fn stun(&mut self, now: Now, source: Source, slot: &mut Slot<'_>) -> Verdict {
+    fn stun(&mut self, now: Now, source: Source, listener: Option<Listener>, slot: &mut Slot<'_>) -> Verdict {
         let Ok(message) = Message::parse(slot.datagram()) else { return self.dropped(Counter::Malformed) };
         match (message.class, message.method) {
             (Class::Request, _) => Verdict::Request,
@@ -112,6 +121,7 @@ impl Switch {
                     return self.dropped(Counter::Malformed);
                 };
                 let Some(peer) = VirtualAddr::from_peer(peer) else { return self.dropped(Counter::OutsidePrefix) };
+                self.spoke_to(index, listener);
                 let at = slot.start + offset;
                 self.forward(
                     now,
@@ -141,7 +151,8 @@ impl Switch {
         [on_channel, as_indication]: [Counter; 2],
     ) -> Verdict {
         let Some((sender, receiver)) = self.pair(from, peer) else { return self.dropped(Counter::NobodyThere) };
-        let (call, to, channel) = (receiver.call, Attached(receiver.source), receiver.channel_to(sender));
+        let to = Attached { source: receiver.source, listener: receiver.listener };
+        let (call, channel) = (receiver.call, receiver.channel_to(sender));
         if !self.members.get_mut(call).is_some_and(|members| members.rate.spends(now.mono, payload)) {
             return self.dropped(Counter::OverRate);
         }
@@ -168,6 +179,13 @@ impl Switch {
         self.counters.add(how, 1);
         self.counters.add(Counter::PayloadBytes, payload as u64);
         Verdict::Forward(to)
+    }
+
+    /// The client of an allocation has spoken to this listener, or to one that we do not know.
+    pub(super) fn spoke_to(&mut self, index: SlabIndex, listener: Option<Listener>) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.listener = listener;
+        }
     }
 
     /// The sender's own virtual address, and whoever is attached at `peer` in the same call.

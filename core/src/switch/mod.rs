@@ -7,6 +7,7 @@
 //! it only from an attachment: there is no way to say "send this to 10.0.0.5".
 
 mod counters;
+mod egress;
 mod forward;
 mod rate;
 mod table;
@@ -25,6 +26,7 @@ use crate::limits;
 use crate::topology::{Attachment, Transport};
 
 pub use counters::{Counter, Counters};
+pub use egress::{Attached, Egress, Listener};
 pub use forward::{Slot, Verdict};
 use rate::Rate;
 use table::{Slab, SlabIndex};
@@ -38,15 +40,6 @@ pub struct Source {
     pub transport: Transport,
 }
 
-impl Source {
-    /// The address as a destination for the one thing that may be sent to an unattached address: the answer to a
-    /// request that came from it.
-    #[must_use]
-    pub const fn reply(self) -> Egress {
-        Egress(self)
-    }
-}
-
 impl Hash for Source {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [address @ .., p0, p1] = self.client.key();
@@ -55,28 +48,6 @@ impl Hash for Source {
             Transport::Udp => 0,
         };
         state.write_u32((transport << 16) | u32::from(u16::from_be_bytes([p0, p1])));
-    }
-}
-
-/// The address of an attached leg. Only the switch makes one, out of an attachment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attached(Source);
-
-/// A destination that the I/O shell may send to: an attached leg, or the source of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Egress(Source);
-
-impl From<Attached> for Egress {
-    fn from(attached: Attached) -> Self {
-        Self(attached.0)
-    }
-}
-
-impl Egress {
-    /// Where to send, for the shell that sends.
-    #[must_use]
-    pub const fn client(self) -> ClientAddr {
-        self.0.client
     }
 }
 
@@ -133,6 +104,13 @@ pub enum Input<'a> {
         /// How long.
         lifetime: Span,
     },
+    /// The client of the allocation on this address has proved itself to this listener; `None`: to one that we do not know.
+    SpokeTo {
+        /// Its address.
+        source: Source,
+        /// The listener.
+        listener: Option<Listener>,
+    },
 }
 
 /// What the switch has to say. Both mean: detach this allocation in its record too.
@@ -180,6 +158,8 @@ struct Entry {
     owner: Owner,
     newness: Newness,
     expires: Mono,
+    /// Which listener its client spoke to last, if this relay has heard it.
+    listener: Option<Listener>,
     /// Sorted by number.
     channels: Box<[Channel]>,
 }
@@ -268,6 +248,11 @@ impl Switch {
                 self.set_expiry(index, now.mono.after(lifetime));
                 Ok(())
             }
+            Input::SpokeTo { source, listener } => {
+                let index = *self.flows.get(&source).ok_or(Refusal::Unknown)?;
+                self.spoke_to(index, listener);
+                Ok(())
+            }
         }
     }
 
@@ -327,7 +312,7 @@ impl Switch {
             .calls
             .entry(owner.call)
             .or_insert_with(|| members.insert(Members { entries: Vec::new(), rate: Rate::default() }));
-        let entry = Entry { source, call, owner, newness, expires: Mono::default(), channels };
+        let entry = Entry { source, call, owner, newness, expires: Mono::default(), listener: None, channels };
         let address = entry.address();
         let index = self.entries.insert(entry);
         self.flows.insert(source, index);

@@ -76,7 +76,7 @@ fn send(switch: &mut Switch, from: &str, datagram: &[u8]) -> (Verdict, Vec<u8>) 
 }
 
 fn to(client: &str) -> Verdict {
-    Verdict::Forward(Attached(source(client)))
+    Verdict::Forward(Attached { source: source(client), listener: None })
 }
 
 fn indication(peers: &[&str], data: &[u8]) -> Vec<u8> {
@@ -417,7 +417,7 @@ fn a_million_random_packets_reach_no_address_that_is_not_attached() {
                 packet
             }
         };
-        if let (Verdict::Forward(Attached(to)), _) = send(&mut switch, &from, &datagram) {
+        if let (Verdict::Forward(Attached { source: to, .. }), _) = send(&mut switch, &from, &datagram) {
             forwarded += 1;
             let same_call = everyone.iter().position(|c| source(c) == to).is_some_and(|n| n / 4 == who / 4);
             elsewhere += u32::from(!same_call);
@@ -486,4 +486,52 @@ proptest! {
             }
         }
     }
+}
+
+/// Where a packet of `from` went, and from which listener, if it came to the listener `by`.
+fn by(
+    switch: &mut Switch,
+    from: &str,
+    by: Option<Listener>,
+    datagram: &[u8],
+) -> Option<(ClientAddr, Option<Listener>)> {
+    let mut buffer = vec![0; limits::HEADROOM + datagram.len() + limits::TAILROOM];
+    buffer[limits::HEADROOM..limits::HEADROOM + datagram.len()].copy_from_slice(datagram);
+    let mut slot = Slot { buffer: &mut buffer, start: limits::HEADROOM, len: datagram.len() };
+    let Verdict::Forward(to) = switch.tunneled(source(from), by, &mut slot) else { return None };
+    Some((Egress::from(to).client(), Egress::from(to).listener()))
+}
+
+#[test]
+fn a_packet_leaves_by_the_listener_that_its_receiver_was_heard_at_last_and_by_none_before_that() {
+    let mut switch = two_legs(true, true);
+    let (alice, bob) = (source(ALICE).client, source(BOB).client);
+    let [first, second] = [0, 1].map(|number| Some(Listener { number, epoch: 3 }));
+    let (to_bob, to_alice) = (b"\x40\x01\x00\x01x", b"\x4a\xbc\x00\x01x");
+    assert_eq!(by(&mut switch, ALICE, first, to_bob), Some((bob, None)));
+    assert_eq!(by(&mut switch, BOB, second, to_alice), Some((alice, first)));
+    assert_eq!(by(&mut switch, ALICE, first, to_bob), Some((bob, second)));
+    // An indication counts as much as a channel.
+    let said = indication(&["203.0.113.1:1026"], b"hello");
+    assert_eq!(by(&mut switch, ALICE, second, &said), Some((bob, second)));
+    assert_eq!(by(&mut switch, BOB, second, to_alice), Some((alice, second)));
+    // What no allocation may send moves nothing: whoever borrows an address does not know its channels.
+    let outside = indication(&["198.51.100.1:9"], b"x");
+    for forged in [&b"\x40\x02\x00\x01x"[..], b"\x40\x01\x00\x09x", &outside, &[0; 20]] {
+        assert_eq!(by(&mut switch, ALICE, first, forged), None);
+    }
+    assert_eq!(by(&mut switch, BOB, second, to_alice), Some((alice, second)));
+    let spoke = |text, listener| Input::SpokeTo { source: source(text), listener };
+    switch.handle(at(1), spoke(ALICE, first)).unwrap();
+    assert_eq!(by(&mut switch, BOB, second, to_alice), Some((alice, first)));
+    assert_eq!(switch.handle(at(1), spoke("192.0.2.3:3333", first)), Err(Refusal::Unknown));
+    // Its record is written again, and it is where it was; attached anew, it is not known yet.
+    attach(&mut switch, CALL, 1, &attachment(&[(1, ALICE, &[(0x4001, "203.0.113.1:1026")])]));
+    assert_eq!(by(&mut switch, BOB, second, to_alice), Some((alice, first)));
+    switch.handle(at(1), Input::Detach { call: CallId::from_bits(CALL), leg: leg(1) }).unwrap();
+    attach(&mut switch, CALL, 1, &attachment(&[(1, ALICE, &[(0x4001, "203.0.113.1:1026")])]));
+    assert_eq!(by(&mut switch, BOB, second, to_alice), Some((alice, None)));
+    // To one that we were not told of: the one before is no longer right.
+    assert_eq!(by(&mut switch, BOB, None, to_alice), Some((alice, None)));
+    assert_eq!(by(&mut switch, ALICE, None, to_bob), Some((bob, None)));
 }

@@ -53,7 +53,7 @@ impl Batch {
     /// An empty batch for several sockets.
     #[must_use]
     pub fn between_sockets() -> Self {
-        Self::with(false)
+        Self::with(super::Families::default())
     }
 
     /// Receives what waits at a connected socket, up to 64 datagrams, without blocking. What was queued and not flushed is

@@ -2,13 +2,27 @@
 
 use tandem_core::limits::ANSWER_LEN_MAX;
 use tandem_core::residency;
-use tandem_core::switch::{Egress, Source};
+use tandem_core::switch::{Egress, Listener, Source};
 use tandem_core::topology::Attachment;
 use tandem_core::turn::Proven;
 use tandem_wire::id::{BucketId, CallId, LegId, Revision};
 use tandem_wire::units::Span;
 
 use crate::duty::Peer;
+
+/// From where a packet came, and to where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Came {
+    pub(super) source: Source,
+    pub(super) listener: Option<Listener>,
+}
+
+impl Came {
+    /// Whoever sent it, as a destination for its answer.
+    pub(super) const fn reply(self) -> Egress {
+        self.source.reply().by(self.listener)
+    }
+}
 
 /// What is held while a call is loading.
 #[derive(Debug, Clone)]
@@ -18,14 +32,14 @@ pub struct Held(pub(super) HeldKind);
 pub(super) enum HeldKind {
     Request {
         proven: Proven,
-        source: Source,
+        came: Came,
         /// Whether it may be refused: by who owns its bucket.
         speaks: bool,
         /// The store was asked for this very request: what its record does not say is not so.
         asked: bool,
     },
     Packet {
-        source: Source,
+        came: Came,
         bytes: Box<[u8]>,
     },
 }
@@ -34,7 +48,7 @@ pub(super) enum HeldKind {
 #[derive(Debug, Clone)]
 pub struct Pending {
     pub(super) proven: Proven,
-    pub(super) source: Source,
+    pub(super) came: Came,
     pub(super) promise: Promise,
 }
 

@@ -24,7 +24,9 @@ use tandem_signaling::directory::{DeviceRecord, Devices, Directory, DirectoryErr
 use tandem_signaling::policy::Policy;
 use tandem_signaling::{Config, RelayPoint, Signaling, limits as bounds};
 use tandem_state_client::memory::MemoryStore;
-use tandem_state_client::{AllocationRef, BucketSet, Command, Entry, Key, Listing, Revision, Store, StoreError, Watch};
+use tandem_state_client::{
+    AllocationRef, BucketSet, Command, Entry, Key, Listing, Reports, Revision, SeenLoad, Store, StoreError, Watch,
+};
 use tandem_telemetry::http::{Limits, serve_within};
 use tandem_wire::id::{CallId, PopId};
 use tandem_wire::party::{AccountId, Party};
@@ -183,6 +185,12 @@ impl Store for CountingStore {
     }
     async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError> {
         self.count().find_client(transport, client).await
+    }
+    async fn report_load(&self, reports: Reports) {
+        self.store.report_load(reports).await;
+    }
+    async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError> {
+        self.store.loads().await
     }
 }
 

@@ -60,6 +60,17 @@ label! {
     Foreign = "foreign",
     /// For a client, while no load balancer is known.
     NoWayOut = "no_way_out",
+    /// A client's, taken from a load balancer on the same machine while a socket for direct return was made.
+    Drained = "drained",
+}
+
+label! {
+    /// How a packet goes to its client.
+    Path = "path":
+    /// Past the load balancer.
+    Direct = "direct",
+    /// Through it.
+    Balancer = "balancer",
 }
 
 label! {
@@ -120,6 +131,8 @@ metrics! {
     FENCES = Counter Count "tandem_relay_fences_total";
     /// Probes of load balancers that were echoed.
     PROBES = Counter Count "tandem_relay_probes_total";
+    /// In a fleet: packets for clients, by how they went.
+    RETURNED = Counter Count "tandem_relay_returned_packets_total";
     /// Packets passed on to the relay that has their bucket.
     PASSED_ON = Counter Count "tandem_relay_passed_on_packets_total";
     /// Lists of all calls read from the store.
@@ -140,7 +153,7 @@ metrics! {
 
 /// What the packet thread publishes, in the order of `relay::metrics`: the counters of `core::switch`, `core::turn`,
 /// `core::residency`, `net::batch`, the thread's own, the tunnel's, its time on a core, and four gauges.
-pub static PACKET_THREAD: [Series; 51] = [
+pub static PACKET_THREAD: [Series; 54] = [
     FORWARDED.of(Way::ChannelToChannel.label()),
     FORWARDED.of(Way::ChannelToIndication.label()),
     FORWARDED.of(Way::IndicationToChannel.label()),
@@ -188,6 +201,9 @@ pub static PACKET_THREAD: [Series; 51] = [
     DROPPED.of(Dropped::Foreign.label()),
     DROPPED.of(Dropped::NoWayOut.label()),
     PACKET_THREAD_CPU.plain(),
+    RETURNED.of(Path::Direct.label()),
+    RETURNED.of(Path::Balancer.label()),
+    DROPPED.of(Dropped::Drained.label()),
     ALLOCATIONS.plain(),
     CALLS.plain(),
     RESTORING.plain(),
