@@ -143,9 +143,9 @@ mod tests {
         let metrics = Metrics::new();
         let set = Arc::new(CounterSet::new(&relay::PACKET_THREAD));
         metrics.attach(Arc::clone(&set) as Arc<dyn Source>);
-        let mut totals = [0; 50];
+        let mut totals = [0; relay::PACKET_THREAD.len()];
         totals[0] = 47;
-        totals[14] = u64::MAX - 8;
+        totals[15] = u64::MAX - 8;
         set.publish(&totals);
         totals[0] = 42;
         set.publish(&totals);
@@ -162,11 +162,13 @@ mod tests {
         let metrics = Metrics::new();
         let set = Arc::new(CounterSet::new(&relay::PACKET_THREAD));
         metrics.attach(Arc::clone(&set) as Arc<dyn Source>);
-        let mut totals = [0; 50];
-        totals[47] = 7;
+        let mut totals = [0; relay::PACKET_THREAD.len()];
+        // The last four are gauges: allocations, calls, and two more.
+        let calls = totals.len() - 3;
+        totals[calls] = 7;
         set.publish(&totals);
         assert!(metrics.render().contains("tandem_relay_calls 7\n"));
-        totals[47] = 3;
+        totals[calls] = 3;
         set.publish(&totals);
         let text = metrics.render();
         assert!(text.contains("tandem_relay_calls 3\n") && text.contains("tandem_relay_restoring 0\n"), "{text}");

@@ -498,7 +498,7 @@ fn by(
     let mut buffer = vec![0; limits::HEADROOM + datagram.len() + limits::TAILROOM];
     buffer[limits::HEADROOM..limits::HEADROOM + datagram.len()].copy_from_slice(datagram);
     let mut slot = Slot { buffer: &mut buffer, start: limits::HEADROOM, len: datagram.len() };
-    let Verdict::Forward(to) = switch.tunneled(source(from), by, &mut slot) else { return None };
+    let Verdict::Forward(to) = switch.tunneled(Now::default(), source(from), by, &mut slot) else { return None };
     Some((Egress::from(to).client(), Egress::from(to).listener()))
 }
 

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use tandem_core::steering::{Back, Claim, FlowKey, Input, Line, Output, Plan, Steering, Verdict};
 use tandem_core::topology::{Incarnation, Member, Row, Standing, Table};
-use tandem_wire::id::{BucketId, RelayId};
+use tandem_wire::id::{BucketId, RelayId, Revision};
 use tandem_wire::redact::ClientAddr;
 use tandem_wire::stun::{Class, Method, Writer, attr};
 use tandem_wire::tunnel::{Cookie, HEAD_LEN, Head, Probe};
@@ -31,13 +31,13 @@ const OWN: [SocketAddr; 2] = [
     SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 200)), 3_478),
 ];
 
-/// Tables with their rows, which take too long to be computed in each run. Their epochs ascend, two to each.
+/// Tables with their rows, which take too long to be computed in each run, by their revisions. Their epochs ascend, two to each.
 static TABLES: LazyLock<Vec<(Table, Plan)>> = LazyLock::new(|| {
     let tables = (0..PLANS).map(|n| {
         let rows = (1..=RELAYS).filter_map(|relay| row(n, relay)).collect();
         Table::new(1 + n / 2, rows)
     });
-    tables.map(|table| (table.clone(), Plan::of(table))).collect()
+    tables.zip(1..).map(|(table, revision)| (table.clone(), Plan::of(table, Revision(revision)))).collect()
 });
 
 /// What relay number `relay` is in table `n`: numbers that look drawn.
@@ -77,6 +77,8 @@ struct World {
     steering: Steering,
     now: Now,
     table: Option<Table>,
+    /// Its place among [`TABLES`].
+    known: Option<usize>,
     lines: BTreeMap<Line, SocketAddr>,
     /// Probes that went out and were not echoed yet.
     probes: Vec<(Line, Head, Probe)>,
@@ -92,7 +94,7 @@ impl World {
         steering.listens_at(&OWN);
         let now = Now { wall: Wall::from_secs(1_764_000_000), ..Now::default() };
         let (lines, probes, named) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-        Self { steering, now, table: None, lines, probes, named, carried: [0; 2] }
+        Self { steering, now, table: None, known: None, lines, probes, named, carried: [0; 2] }
     }
 
     fn play(&mut self, data: &[u8]) {
@@ -168,9 +170,14 @@ impl World {
     }
 
     fn plan(&mut self, script: &mut Script<'_>) {
-        let Some((table, plan)) = TABLES.get(usize::from(script.byte()) % TABLES.len()) else { return };
-        self.steering.handle(self.now, Input::Plan(Box::new(plan.clone())));
-        if self.table.as_ref().is_none_or(|known| known.epoch < table.epoch) {
+        // The upper half of the bytes: a store that was wiped or restored has gone back to it.
+        let byte = usize::from(script.byte());
+        let (at, restored) = (byte % TABLES.len(), byte >= 128);
+        let Some((table, plan)) = TABLES.get(at) else { return };
+        let plan = if restored { plan.clone().restored() } else { plan.clone() };
+        self.steering.handle(self.now, Input::Plan(Box::new(plan)));
+        if self.known.is_none_or(|known| if restored { known != at } else { known < at }) {
+            self.known = Some(at);
             self.table = Some(table.clone());
             for row in &table.relays {
                 self.named.retain(|(client, _)| *client != ClientAddr::new(row.tunnel).key());
