@@ -18,7 +18,9 @@ pub const AUDIENCE: &str = "tandem";
 pub const LIFE_MAX: Span = Span::from_secs(6 * 3_600);
 /// How far ahead of ours the clock of who issued a token may be. Who was removed is remembered for longer than both together
 /// (`REMOVAL_LIFE` in signaling).
-const CLOCKS_APART: Span = Span::from_secs(3_600);
+///
+/// Short, since a token that says it was issued after a removal outlives it, though it may have been issued before.
+const CLOCKS_APART: Span = Span::from_secs(60);
 /// A token has some 300 characters; a longer one is not looked into.
 const TOKEN_LEN_MAX: usize = 2_048;
 
@@ -241,7 +243,8 @@ impl TokenKeys {
         })?;
         let Written { sub, dev, exp, tandem, iat, nbf, .. } = written.claims;
         let seconds = now.as_secs();
-        if exp <= seconds || nbf.is_some_and(|nbf| nbf > seconds) {
+        let latest = seconds + CLOCKS_APART.as_secs();
+        if exp <= seconds || nbf.is_some_and(|nbf| nbf > seconds) || iat.is_some_and(|iat| iat > latest) {
             return Err(TokenError::Expired);
         }
         // By its own word where it says when it was issued, so that nobody's clock matters; and by ours within bounds.

@@ -89,8 +89,10 @@ pub(crate) struct Counters {
 pub(crate) struct Direct {
     /// In the order of the load balancer's listeners.
     sockets: Vec<Socket>,
-    /// The newest epoch that anybody has told us of.
+    /// The newest epoch that anybody has told us of since we have this table.
     epoch: u32,
+    /// Of the table that we have.
+    own: u32,
     pub(crate) counters: Counters,
 }
 
@@ -119,8 +121,12 @@ impl Direct {
     ///
     /// A relay that passes a packet on leaves the number as the load balancer wrote it.
     pub(crate) fn heard(&mut self, head: &Head, own_epoch: u32) -> Option<Listener> {
+        // Epochs begin anew with a store that was wiped: what was known by an earlier table is void, whatever its number.
+        if own_epoch != self.own {
+            (self.own, self.epoch) = (own_epoch, own_epoch);
+        }
         let told = if head.hops == 0 { head.epoch } else { 0 };
-        self.epoch = self.epoch.max(own_epoch).max(told);
+        self.epoch = self.epoch.max(told);
         // What comes over TCP ends at the load balancer.
         (!head.tcp).then_some(Listener { number: head.listener, epoch: self.epoch })
     }

@@ -39,6 +39,8 @@ impl Reporter {
             let latest = latest;
             let mut every = tokio::time::interval(LOAD_EVERY.to_std());
             every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // The first comes at once, and there is nothing to say yet.
+            every.tick().await;
             let mut before = (Instant::now(), shared.published.totals());
             loop {
                 tokio::select! {

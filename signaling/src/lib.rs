@@ -18,6 +18,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::HeaderValue;
 use tandem_auth::TokenKeys;
+use tandem_auth::rate::Limiter;
 use tandem_state_client::Store;
 use tandem_wire::id::PopId;
 use tandem_wire::redact::Secret;
@@ -86,7 +87,8 @@ impl Signaling {
     pub fn start(config: Config, store: Arc<dyn Store>, directory: Arc<dyn Directory>) -> Result<Self, StartError> {
         let Config { pop, tokens, tickets, pop_secret, relays, origins, policy, dev } = config;
         let ids = ids::CallIds::new(pop, &pop_secret).ok_or(StartError::Secret)?;
-        let node = Arc::new(node::Node { pop, store, directory, live: live::Live::default() });
+        let latest = Limiter::new(limits::LATEST_PER_ACCOUNT);
+        let node = Arc::new(node::Node { pop, store, directory, live: live::Live::default(), latest });
         let (sender, caught_up) = watch::channel(false);
         let keeper = tokio::spawn(keeper::keep(Arc::clone(&node), sender));
         let gates = api::Gates::new(policy);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tandem_auth::rate::Rate;
 use tandem_wire::units::Span;
 
 /// Devices of one account, which is what one call rings at.
@@ -25,6 +26,10 @@ pub const RELAY_RTTS: usize = 16;
 
 /// Connections of clients. Requests are short; 4,096 x about 20 KiB of buffers = 80 MiB.
 pub const CONNECTIONS: usize = 4_096;
+
+/// How often an account is believed that a call which is not known here, or stands otherwise, is newer elsewhere: each time is a
+/// read of the majority of etcd. Over it, what is known here is the answer. Two state servers are apart by milliseconds.
+pub const LATEST_PER_ACCOUNT: Rate = Rate { per_minute: 120, burst: 60 };
 
 /// How often a command is decided anew because its record changed meanwhile. Each time somebody else's got through: ten
 /// devices and two timers cannot make it fail so often.

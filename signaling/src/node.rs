@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use tandem_auth::rate::Limiter;
 use tandem_core::topology::{Blob, BlobKind, Call, CallCommand, Phase, Placed, Refusal, Removal};
 use tandem_state_client::{Change, Command, Entry, Key, Op, Revision, Store, StoreError};
 use tandem_telemetry::metric::signaling::CONTENDED;
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) live: Live,
+    /// Who asks for more than is known here, by account ([`limits::LATEST_PER_ACCOUNT`]).
+    pub(crate) latest: Limiter,
 }
 
 /// A call as it stands.
@@ -97,17 +100,32 @@ impl Node {
         Ok(self.concerning(id, party).await?.standing)
     }
 
+    /// The same, as far as it is known here: that costs no look at what others may have stored this moment.
+    pub(crate) async fn known(&self, id: CallId, party: &Party) -> Result<Standing, Refused> {
+        let loaded = self.load(id, Newness::Known).await?;
+        let ours = loaded.filter(|loaded| loaded.standing.call.concerns(party));
+        ours.map(|loaded| loaded.standing).ok_or(Refused::NotFound)
+    }
+
     async fn concerning(&self, id: CallId, party: &Party) -> Result<Loaded, Refused> {
         // What is another PoP's is not there; and what is somebody else's is as if it were not (attack S16).
         if id.pop() != self.pop {
             return Err(Refused::NotFound);
         }
         let ours = |loaded: &Loaded| loaded.standing.call.concerns(party);
-        if let Some(loaded) = self.load(id, Newness::Known).await?.filter(ours) {
-            return Ok(loaded);
+        match self.load(id, Newness::Known).await? {
+            // Whom a call of two concerns stands in it from its beginning.
+            Some(loaded) => Some(loaded).filter(ours),
+            // Another node's state server may have told the device of it before ours has it.
+            None if self.may_ask(party) => self.load(id, Newness::Latest).await?.filter(ours),
+            None => None,
         }
-        // Another node's state server may have told the device of it before ours has it.
-        self.load(id, Newness::Latest).await?.filter(ours).ok_or(Refused::NotFound)
+        .ok_or(Refused::NotFound)
+    }
+
+    /// Whether `party` is believed once more that there is something newer than what is known here.
+    fn may_ask(&self, party: &Party) -> bool {
+        self.latest.admit(&party.account, tandem_net::clock::now().mono).is_ok()
     }
 
     async fn load(&self, id: CallId, newness: Newness) -> Result<Option<Loaded>, Refused> {
@@ -214,7 +232,7 @@ impl Node {
                 Ok(Some(standing)) => return Ok(standing),
                 Ok(None) => {}
                 // The device may know of something newer than what this was decided on.
-                Err(Refused::Topology(..)) if newness == Newness::Known => {}
+                Err(Refused::Topology(..)) if newness == Newness::Known && self.may_ask(by) => {}
                 Err(refused) => return Err(refused),
             }
             newness = Newness::Latest;

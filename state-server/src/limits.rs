@@ -67,6 +67,8 @@ pub const ETCD_KEEP_ALIVE: Duration = Duration::from_secs(6);
 pub const ETCD_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often we look whether the cache has what etcd has.
 pub const ETCD_LOOK: Duration = Duration::from_secs(1);
+/// Lookups that ask etcd for the latest at once. One more is answered by the cache.
+pub const SETTLING: usize = 64;
 /// How long the watch may take to deliver what is there, when we look.
 pub const ETCD_BEHIND: Duration = Duration::from_millis(300);
 /// How soon etcd is tried again; it doubles, up to [`ETCD_RETRY_MAX`]. Half of each wait is by chance.

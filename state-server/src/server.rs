@@ -42,6 +42,8 @@ pub struct StateServer {
     shared: Arc<Shared>,
     /// Where others write too; `None`: nobody does.
     engine: Option<Arc<etcd::Engine>>,
+    /// Places for those who ask the engine for the latest.
+    settling: Semaphore,
     /// What runs on etcd; ends with us. The embedded store's thread ends by itself.
     _tasks: JoinSet<()>,
 }
@@ -101,7 +103,8 @@ impl StateServer {
         let etcd::Running { shared, latest, writable, engine, tasks } = running;
         let job_bytes = Arc::new(Semaphore::new(limits::COMMAND_BYTES_WAITING as usize));
         let followers = Arc::new(Semaphore::new(limits::FOLLOWERS));
-        Arc::new(Self { pop, jobs, job_bytes, latest, writable, followers, shared, engine, _tasks: tasks })
+        let settling = Semaphore::new(limits::SETTLING);
+        Arc::new(Self { pop, jobs, job_bytes, latest, writable, followers, shared, engine, settling, _tasks: tasks })
     }
 
     /// What it counts.
@@ -199,7 +202,9 @@ impl Store for StateServer {
     }
 
     async fn load_latest(&self, call: CallId) -> Result<Listing, StoreError> {
-        if let Some(engine) = &self.engine {
+        if let Some(engine) = &self.engine
+            && let Ok(_place) = self.settling.try_acquire()
+        {
             engine.settle(call).await;
         }
         self.load(call).await

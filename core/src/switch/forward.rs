@@ -99,7 +99,7 @@ impl Switch {
             return Verdict::UnknownChannel(owner);
         };
         if entry.listener != listener {
-            self.spoke_to(index, listener);
+            self.speaks_to(index, peer, listener);
         }
         let at = slot.start + CHANNEL_HEADER_LEN;
         self.forward(now, index, peer, slot, at, payload, [Counter::ChannelToChannel, Counter::ChannelToIndication])
@@ -121,7 +121,7 @@ impl Switch {
                     return self.dropped(Counter::Malformed);
                 };
                 let Some(peer) = VirtualAddr::from_peer(peer) else { return self.dropped(Counter::OutsidePrefix) };
-                self.spoke_to(index, listener);
+                self.speaks_to(index, peer, listener);
                 let at = slot.start + offset;
                 self.forward(
                     now,
@@ -179,6 +179,13 @@ impl Switch {
         self.counters.add(how, 1);
         self.counters.add(Counter::PayloadBytes, payload as u64);
         Verdict::Forward(to)
+    }
+
+    /// A packet that is delivered says where its client speaks to; one that is for nobody says nothing.
+    fn speaks_to(&mut self, index: SlabIndex, peer: VirtualAddr, listener: Option<Listener>) {
+        if self.pair(index, peer).is_some() {
+            self.spoke_to(index, listener);
+        }
     }
 
     /// The client of an allocation has spoken to this listener, or to one that we do not know.

@@ -167,12 +167,13 @@ pub(super) async fn place(
     Ok((StatusCode::CREATED, Answer(place_in(&api, &standing, &asker.party)?)))
 }
 
-/// The call of a request that was made before. It costs no new call, and so is not counted as one.
+/// The call of a request that was made before, as far as it is known here: if it is not, writing it finds that out. It costs no
+/// new call, and so is not counted as one.
 async fn repeated(api: &Api, asker: &Asker, id: CallId, request: Option<&str>) -> Result<Option<Standing>, Refused> {
     if request.is_none() {
         return Ok(None);
     }
-    match api.node.look(id, &asker.party).await {
+    match api.node.known(id, &asker.party).await {
         Ok(standing) if standing.call.ring.as_ref().and_then(|ring| ring.request.as_deref()) == request => {
             Ok(Some(standing))
         }

@@ -65,9 +65,10 @@ impl<S: Store + ?Sized + 'static> State for Service<S> {
     async fn load(&self, request: Request<proto::LoadRequest>) -> Result<Response<Self::LoadStream>, Status> {
         let proto::LoadRequest { call, latest } = request.into_inner();
         let call = call.parse().map_err(|_| status(StoreError::Invalid(Fault::Unreadable)))?;
-        let place = self.place()?;
         let listing = if latest { self.store.load_latest(call).await } else { self.store.load(call).await };
         let listing = listing.map_err(status)?;
+        // After it has been waited for: restoring must find a place while etcd does not answer.
+        let place = self.place()?;
         Ok(self.aged(tokio_stream::iter(Parts::new(listing, place))))
     }
 

@@ -46,22 +46,35 @@ impl Engine {
         self.becomes(patience, |latest| latest >= revision).await
     }
 
-    /// Waits until the cache has every record of this call as the majority of etcd has it now. If that cannot be found out, the
-    /// cache is all there is.
+    /// Waits until the cache has every record of this call as the majority of etcd has it now; for [`limits::ETCD_BEHIND`] in all,
+    /// which is less than anybody waits for us. If that cannot be found out, the cache is all there is.
     pub(crate) async fn settle(&self, call: CallId) {
-        if !*self.writable.borrow() {
+        // A full etcd can be read as ever.
+        if !*self.writable.borrow() && self.shared.cause() != Cause::Full {
             return;
         }
+        if tokio::time::timeout(limits::ETCD_BEHIND, self.settled(call)).await.is_err() {
+            tracing::debug!("whether the cache has the latest of a call was not found out in time");
+        }
+    }
+
+    async fn settled(&self, call: CallId) {
         let origin = self.origin.read().await.clone();
         let options = GetOptions::new().with_prefix().with_keys_only();
-        match self.link.get(self.link.active(), Key::Call(call).to_string(), Some(options)).await {
+        let node = self.link.active();
+        match self.link.get(node, Key::Call(call).to_string(), Some(options)).await {
             Ok(reply) => {
                 let newest = reply.kvs().iter().map(etcd_client::KeyValue::mod_revision).max();
                 if let Some(newest) = newest {
                     self.reaches(origin.ours(newest), limits::ETCD_BEHIND).await;
                 }
             }
-            Err(error) => tracing::debug!(%error, "whether the cache has the latest of a call cannot be found out now"),
+            Err(error) => {
+                if matches!(error, CallError::Away(_)) {
+                    self.link.failed(node);
+                }
+                tracing::debug!(%error, "whether the cache has the latest of a call cannot be found out now");
+            }
         }
     }
 
