@@ -67,6 +67,8 @@ pub const ETCD_KEEP_ALIVE: Duration = Duration::from_secs(6);
 pub const ETCD_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often we look whether the cache has what etcd has.
 pub const ETCD_LOOK: Duration = Duration::from_secs(1);
+/// How long a lookup may take to find out the latest, with the watch. A client that has three state servers waits 667 ms for each.
+pub const LATEST_WITHIN: Duration = Duration::from_millis(500);
 /// Lookups that ask etcd for the latest at once. One more is answered by the cache.
 pub const SETTLING: usize = 64;
 /// How long the watch may take to deliver what is there, when we look.

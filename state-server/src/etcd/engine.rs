@@ -46,14 +46,14 @@ impl Engine {
         self.becomes(patience, |latest| latest >= revision).await
     }
 
-    /// Waits until the cache has every record of this call as the majority of etcd has it now; for [`limits::ETCD_BEHIND`] in all,
-    /// which is less than anybody waits for us. If that cannot be found out, the cache is all there is.
+    /// Waits until the cache has every record of this call as the majority of etcd has it now; for
+    /// [`limits::LATEST_WITHIN`] in all, which is less than anybody waits for us. If that cannot be found out, the cache is all there is.
     pub(crate) async fn settle(&self, call: CallId) {
         // A full etcd can be read as ever.
         if !*self.writable.borrow() && self.shared.cause() != Cause::Full {
             return;
         }
-        if tokio::time::timeout(limits::ETCD_BEHIND, self.settled(call)).await.is_err() {
+        if tokio::time::timeout(limits::LATEST_WITHIN, self.settled(call)).await.is_err() {
             tracing::debug!("whether the cache has the latest of a call was not found out in time");
         }
     }
