@@ -4,15 +4,16 @@
 //! missed-call notes. Leaves what may change to `core::topology`, and the race between two nodes to the store. No call is
 //! kept here: two nodes at once are as good as one.
 
+mod removal;
+
 use std::sync::Arc;
 
 use tandem_auth::rate::Limiter;
-use tandem_core::topology::{Blob, BlobKind, Call, CallCommand, Phase, Placed, Refusal, Removal};
-use tandem_state_client::{Change, Command, Entry, Key, Op, Revision, Store, StoreError};
+use tandem_core::topology::{Blob, BlobKind, Call, CallCommand, Phase, Placed, Refusal};
+use tandem_state_client::{Change, Command, Key, Op, Revision, Store, StoreError};
 use tandem_telemetry::metric::signaling::CONTENDED;
 use tandem_wire::id::{CallId, PopId};
 use tandem_wire::party::{DeviceKey, PairKey, Party};
-use tandem_wire::units::Wall;
 
 use crate::directory::Directory;
 use crate::limits;
@@ -360,43 +361,6 @@ impl Node {
             self.store.commit(Command { ops: ops.to_vec() }).await?;
         }
         Ok(())
-    }
-
-    /// Deletes what waits for a device of a call.
-    pub(crate) async fn clear_device(&self, id: CallId, party: &Party) -> Result<(), Refused> {
-        let Some(loaded) = self.load(id, Newness::Known).await? else { return Ok(()) };
-        let device = party.key();
-        for (to, seq, based_on, _) in loaded.blobs.iter().filter(|(to, ..)| *to == device) {
-            let ops = vec![Op { key: Key::Blob(id, *to, *seq), based_on: *based_on, change: Change::Delete }];
-            match self.store.commit(Command { ops }).await {
-                Ok(_) | Err(StoreError::Stale { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes down that a device was removed: from here on its tokens are void. Gives the moment of it.
-    pub(crate) async fn write_removal(&self, party: &Party) -> Result<Wall, Refused> {
-        let key = Key::Removal(self.pop, party.key());
-        for _ in 0..limits::DECISIONS {
-            let based_on = self.store.read(key).await?.map_or(Revision::ZERO, |entry| entry.revision);
-            let removal = Removal::new(party.clone(), tandem_net::clock::now().wall);
-            let mut writes = Writes::default();
-            writes.put(key, based_on, removal.to_json())?;
-            match self.store.commit(Command { ops: writes.0 }).await {
-                Ok(revision) => {
-                    // This node need not wait to hear of it.
-                    if let Ok(value) = removal.to_json() {
-                        self.live.put(&Entry { key, revision, value: value.into() });
-                    }
-                    return Ok(removal.at);
-                }
-                Err(StoreError::Stale { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(Refused::Contended)
     }
 }
 
