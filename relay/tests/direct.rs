@@ -362,7 +362,7 @@ async fn relays_come_and_go_beside_a_load_balancer_and_take_no_packet_from_it() 
     stop.store(true, Ordering::SeqCst);
     let sent = clients.join().unwrap();
     heard_stop.store(true, Ordering::SeqCst);
-    assert_eq!((balancer.join().unwrap(), sent > 1_000), (sent, true));
+    assert_eq!((balancer.join().unwrap(), sent > 100), (sent, true));
 }
 
 #[tokio::test]
