@@ -114,14 +114,13 @@ impl Node {
             return Err(Refused::NotFound);
         }
         let ours = |loaded: &Loaded| loaded.standing.call.concerns(party);
-        match self.load(id, Newness::Known).await? {
-            // Whom a call of two concerns stands in it from its beginning.
-            Some(loaded) => Some(loaded).filter(ours),
-            // Another node's state server may have told the device of it before ours has it.
-            None if self.may_ask(party) => self.load(id, Newness::Latest).await?.filter(ours),
-            None => None,
+        if let Some(loaded) = self.load(id, Newness::Known).await?.filter(ours) {
+            return Ok(loaded);
         }
-        .ok_or(Refused::NotFound)
+        // Another node's state server may have told the device of it before ours has it. A call of others has its parties
+        // from its beginning, and is looked for all the same: the time that an answer takes tells no more than it says.
+        let latest = if self.may_ask(party) { self.load(id, Newness::Latest).await? } else { None };
+        latest.filter(ours).ok_or(Refused::NotFound)
     }
 
     /// Whether `party` is believed once more that there is something newer than what is known here.
