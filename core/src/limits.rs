@@ -28,6 +28,9 @@ pub const FLEET_STABLE: Span = Span::from_secs(1);
 pub const MEMBER_BEAT: Span = Span::from_secs(5);
 /// An entry that has not changed for so long is of a relay that is gone: two beats may be lost, and a third be late.
 pub const MEMBER_SILENT: Span = Span::from_secs(15);
+/// Somebody who was heard so lately shows that the store can be written: one beat, and half of one for being late. Without,
+/// nobody is taken for gone.
+pub const MEMBER_HEARD: Span = Span::from_millis(7_500);
 /// How often a relay says how loaded it is.
 pub const LOAD_EVERY: Span = Span::from_secs(1);
 /// For how long that counts: four reports may be lost on the way, or with a state server.

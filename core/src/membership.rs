@@ -64,8 +64,10 @@ pub enum Output {
 struct Known {
     entry: Member,
     revision: Revision,
-    /// When it changed last, or began to be looked at.
+    /// From when on its silence counts: it changed then, began to be looked at, or nobody could be heard.
     heard: Mono,
+    /// When it was seen to change.
+    changed: Option<Mono>,
     /// Its removal was asked for at this moment.
     removing: Option<Mono>,
 }
@@ -86,19 +88,22 @@ impl Keeper {
     /// Takes in what happened, and does what is due by `now`.
     pub fn handle(&mut self, now: Now, input: Input) {
         let now = now.mono;
+        let nobody_was_heard = !self.somebody_is_heard(now);
         match input {
             Input::Listed { members, table } => {
                 let mut before = std::mem::take(&mut self.members);
                 for (id, entry, revision) in members {
-                    let same = before.remove(&id).filter(|known| known.revision == revision);
-                    let known = same.unwrap_or(Known { entry, revision, heard: now, removing: None });
+                    let before = before.remove(&id);
+                    let changed = before.is_some().then_some(now);
+                    let same = before.filter(|known| known.revision == revision);
+                    let known = same.unwrap_or(Known { entry, revision, heard: now, changed, removing: None });
                     self.members.insert(id, known);
                 }
                 (self.table, self.listed) = (table, true);
                 self.changed(now);
             }
             Input::Member { id, entry: Some((entry, revision)) } => {
-                let known = Known { entry, revision, heard: now, removing: None };
+                let known = Known { entry, revision, heard: now, changed: Some(now), removing: None };
                 let before = self.members.insert(id, known);
                 // A beat alone says nothing new.
                 let says = |entry: &Member| (entry.row(id, Standing::Serving), entry.wish, entry.warm);
@@ -117,12 +122,13 @@ impl Keeper {
                 self.changed(now);
             }
             Input::Away => {
-                for known in self.members.values_mut() {
-                    (known.heard, known.removing) = (now, None);
-                }
+                self.forgive(now);
                 self.changed(now);
             }
             Input::Tick => {}
+        }
+        if nobody_was_heard && self.somebody_is_heard(now) {
+            self.forgive(now);
         }
         self.act(now);
     }
@@ -151,10 +157,13 @@ impl Keeper {
         if !self.listed {
             return;
         }
+        let somebody_is_heard = self.somebody_is_heard(now);
         for (id, known) in &mut self.members {
             let silent = now.since(known.heard) >= limits::MEMBER_SILENT;
             let again = known.removing.is_none_or(|asked| now.since(asked) >= limits::TIMER_RETRY);
-            if silent && again {
+            if silent && !somebody_is_heard {
+                known.heard = now;
+            } else if silent && again {
                 known.removing = Some(now);
                 self.outputs.push_back(Output::Remove { id: *id, based_on: known.revision });
             }
@@ -166,6 +175,20 @@ impl Keeper {
                 let based_on = self.table.as_ref().map_or(Revision::ZERO, |(_, revision)| *revision);
                 self.outputs.push_back(Output::WriteTable { table, based_on });
             }
+        }
+    }
+
+    /// Whether silence is that of a relay. Otherwise it is the store that they cannot reach, or all are gone and there is
+    /// nobody who could take their share.
+    fn somebody_is_heard(&self, now: Mono) -> bool {
+        let lately = |at: Mono| now.since(at) < limits::MEMBER_HEARD;
+        self.members.values().any(|known| known.changed.is_some_and(lately))
+    }
+
+    /// From now on everybody has as long as ever to be heard.
+    fn forgive(&mut self, now: Mono) {
+        for known in self.members.values_mut() {
+            (known.heard, known.removing) = (now, None);
         }
     }
 

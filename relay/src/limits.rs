@@ -17,6 +17,10 @@ pub const PUBLISH_EVERY: Span = Span::from_millis(100);
 pub const RESTORE_RETRY: Span = Span::from_millis(20);
 /// The longest wait. A relay that starts before its store is ready at most this long after it.
 pub const RESTORE_RETRY_MAX: Span = Span::from_millis(500);
+/// How soon an entry is written again of which nobody knows whether it was.
+pub const BEAT_RETRY: Span = Span::from_secs(1);
+/// How often one beat is based on what the store says: the second time on what the first one found.
+pub const BEAT_WRITES: usize = 2;
 /// A packet thread that stood still for longer than this does not know what others did meanwhile (docs/fleet.md). A load
 /// balancer takes a relay for down after 100 ms.
 pub const FENCE_AFTER: Span = Span::from_millis(80);

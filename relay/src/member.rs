@@ -57,6 +57,7 @@ pub(crate) struct MemberTask {
 }
 
 /// The entry as it was written last.
+#[derive(Clone)]
 struct Entry {
     member: Member,
     revision: Revision,
@@ -133,7 +134,10 @@ impl MemberTask {
                 return Ok(());
             }
             if entry.member != before {
-                entry = self.write(entry).await?;
+                match self.write(&entry).await? {
+                    Some(written) => entry = written,
+                    None => beat.reset_after(limits::BEAT_RETRY.to_std()),
+                }
                 if entry.member.incarnation != before.incarnation {
                     // It was gone when we wrote it.
                     self.give(table.as_ref(), entry.member.incarnation, listed);
@@ -238,25 +242,25 @@ impl MemberTask {
         }
     }
 
-    /// Writes our entry again. While the store is away it is written with the next beat.
-    async fn write(&self, entry: Entry) -> Result<Entry, Superseded> {
-        let Entry { member, revision } = entry;
-        match self.put(member.clone(), revision).await {
-            Ok(entry) => Ok(entry),
-            Err(StoreError::Stale { .. }) => {
-                let stored = self.store.read(Key::Relay(self.pop, self.relay)).await;
-                let Ok(stored) = stored else { return Ok(Entry { member, revision }) };
-                let stored = stored.and_then(|e| Some((Member::from_json(&e.value).ok()?, e.revision)));
-                match stored {
-                    // Ours, or of a run before ours: the store has gone back. It is written over with the next beat.
-                    Some((before, at)) if before.incarnation <= member.incarnation => {
-                        Ok(Entry { member, revision: at })
-                    }
-                    stored => self.settle(Entry { member, revision }, stored).await,
-                }
+    /// Writes our entry again. Gives none if that is not known to have been done: then it is tried again soon. A slow
+    /// store may have written what it was asked for, and its answer be late: then what we write next is refused as stale,
+    /// and that is no reason to be silent.
+    async fn write(&self, entry: &Entry) -> Result<Option<Entry>, Superseded> {
+        let Entry { member, mut revision } = entry.clone();
+        for _ in 0..limits::BEAT_WRITES {
+            match self.put(member.clone(), revision).await {
+                Ok(entry) => return Ok(Some(entry)),
+                Err(StoreError::Stale { .. }) => {}
+                Err(_) => return Ok(None),
             }
-            Err(_) => Ok(Entry { member, revision }),
+            let Ok(stored) = self.store.read(Key::Relay(self.pop, self.relay)).await else { return Ok(None) };
+            match stored.and_then(|entry| Some((Member::from_json(&entry.value).ok()?, entry.revision))) {
+                // Ours, or of a run before ours: the store has gone back. It is written over.
+                Some((before, at)) if before.incarnation <= member.incarnation => revision = at,
+                stored => return self.settle(Entry { member, revision }, stored).await.map(Some),
+            }
         }
+        Ok(None)
     }
 
     async fn put(&self, member: Member, based_on: Revision) -> Result<Entry, StoreError> {

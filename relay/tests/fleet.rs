@@ -5,11 +5,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_core::topology::{Member, Standing, Table, Wish};
+use async_trait::async_trait;
+use tandem_core::topology::{Member, Standing, Table, Transport, Wish};
 use tandem_relay::{Config, Entrance, Relay};
 use tandem_state_client::memory::MemoryStore;
-use tandem_state_client::{BucketSet, Change, Command, Key, Op, Revision, SeenLoad, Store, follow};
-use tandem_wire::id::{BucketId, PopId, RelayId};
+use tandem_state_client::{
+    AllocationRef, BucketSet, Change, Command, Entry, Key, Listing, Op, Reports, Revision, SeenLoad, Store, StoreError,
+    Watch, follow,
+};
+use tandem_wire::id::{BucketId, CallId, PopId, RelayId};
 use tandem_wire::redact::{ClientAddr, Secret};
 use tandem_wire::tunnel::{Cookie, HEAD_LEN, Head, Probe};
 
@@ -348,4 +352,52 @@ async fn a_relay_writes_its_entry_into_a_store_that_has_gone_back() {
     world.store.put_back(old);
     let again = world.entry(7, |now| now.beat > beaten.beat).await;
     assert_eq!(again.incarnation, entry.incarnation, "it goes on as the run that it is");
+}
+
+/// Writes everything, and says of nothing that it was written; nor does it tell of changes.
+struct Late(Arc<MemoryStore>);
+
+#[async_trait]
+impl Store for Late {
+    async fn commit(&self, command: Command) -> Result<Revision, StoreError> {
+        let registers = command.ops.iter().all(|op| op.based_on == Revision::ZERO);
+        let revision = self.0.commit(command).await?;
+        if registers { Ok(revision) } else { Err(StoreError::Away { retry_after_ms: 1 }) }
+    }
+    async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
+        self.0.load(call).await
+    }
+    async fn load_latest(&self, call: CallId) -> Result<Listing, StoreError> {
+        self.0.load_latest(call).await
+    }
+    async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {
+        self.0.read(key).await
+    }
+    async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {
+        self.0.restore(buckets).await
+    }
+    async fn watch(&self, _: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
+        self.0.watch(&BucketSet::none(), after).await
+    }
+    async fn find_client(&self, transport: Transport, client: ClientAddr) -> Result<Option<AllocationRef>, StoreError> {
+        self.0.find_client(transport, client).await
+    }
+    async fn report_load(&self, reports: Reports) {
+        self.0.report_load(reports).await;
+    }
+    async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError> {
+        self.0.loads().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_beats_on_though_no_answer_of_the_store_comes_in_time() {
+    let world = World::new();
+    let store: Arc<dyn Store> = Arc::new(Late(Arc::clone(&world.store)));
+    let _relay = Relay::start(&config(7), store).unwrap();
+    let entry = world.entry(7, |_| true).await;
+    // Each is known to be written only from what the store says when the next one is refused. At the pace of beats alone
+    // every second one would be refused: one in ten seconds, and a fleet takes who is silent for fifteen for gone.
+    let beaten = world.entry(7, |now| now.beat > entry.beat + 4).await;
+    assert_eq!(beaten.incarnation, entry.incarnation);
 }
