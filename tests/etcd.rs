@@ -1,13 +1,17 @@
 //! Two state servers over one etcd, as processes of their own: either may be killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
 
+#[path = "support/ports.rs"]
+mod ports;
+
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ports::free_tcp;
 use tandem_state_client::{BucketSet, Change, Command as Ask, Followed, Key, Op, RemoteStore, Revision, Store, follow};
 use tandem_wire::id::{BucketId, CallId, PopId};
 use tandem_wire::redact::Secret;
@@ -33,12 +37,8 @@ impl Drop for Process {
     }
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn etcd(folder: &Path, client: SocketAddr) -> Option<Process> {
-    let (client, peer) = (format!("http://{client}"), format!("http://{}", free()));
+    let (client, peer) = (format!("http://{client}"), format!("http://{}", free_tcp()));
     let child = Command::new("etcd")
         .arg("--data-dir")
         .arg(folder.join("etcd"))
@@ -99,7 +99,7 @@ async fn write(store: &RemoteStore, key: Key) -> Revision {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_server_is_killed_and_who_used_it_goes_on_at_the_other_without_a_new_list() {
     let folder = tempfile::tempdir().unwrap();
-    let (client, one, two) = (free(), free(), free());
+    let (client, one, two) = (free_tcp(), free_tcp(), free_tcp());
     let Some(_etcd) = etcd(folder.path(), client) else { return };
     let (mut first, mut second) = (server(folder.path(), client, one), server(folder.path(), client, two));
     let endpoints = [format!("http://{one}"), format!("http://{two}")];

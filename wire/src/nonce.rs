@@ -13,15 +13,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::redact::{ClientAddr, Secret};
-use crate::ticket::derive;
+use crate::ticket::{CLOCKS_APART, derive};
 use crate::units::{Span, Wall};
 
 /// How many characters a nonce has.
 pub const NONCE_LEN: usize = 24;
 /// How long a nonce is good for.
 pub const NONCE_LIFE: Span = Span::from_secs(24 * 3_600);
-/// How far in the future a nonce may be: the clocks of a PoP's relays differ a little.
-pub const NONCE_SKEW: Span = Span::from_secs(5);
 
 const TIME_LEN: usize = 4;
 const TAG_LEN: usize = 14;
@@ -72,7 +70,7 @@ impl NonceKey {
         }
         let (time, tag) = bytes.split_first_chunk::<TIME_LEN>().ok_or(Stale)?;
         let made = Wall::from_secs(u64::from(u32::from_be_bytes(*time)));
-        if made.since(now) > NONCE_SKEW || now.since(made) > NONCE_LIFE {
+        if made.since(now) > CLOCKS_APART || now.since(made) > NONCE_LIFE {
             return Err(Stale);
         }
         self.tag(client, *time).verify_truncated_left(tag).map_err(|_| Stale)
@@ -111,10 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_lives_a_day_and_may_be_five_seconds_early() {
+    fn a_nonce_lives_a_day_and_may_be_an_hour_early() {
         let nonce = key().mint(client(1), NOW);
         let at = |secs: i64| Wall::from_secs(NOW.as_secs().saturating_add_signed(secs));
-        for (secs, good) in [(24 * 3600, true), (24 * 3600 + 1, false), (-5, true), (-6, false)] {
+        for (secs, good) in [(24 * 3600, true), (24 * 3600 + 1, false), (-3_600, true), (-3_601, false)] {
             assert_eq!(key().check(&nonce, client(1), at(secs)).is_ok(), good, "{secs}");
         }
     }

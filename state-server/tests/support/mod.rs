@@ -10,12 +10,15 @@
     reason = "each test uses some of it, and says why it cannot run"
 )]
 
+#[path = "../../../tests/support/ports.rs"]
+mod ports;
 pub mod proxy;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use ports::free_tcp;
 use rustix::process::{Pid, Signal};
 use tandem_state_client::conformance::POP;
 use tandem_state_client::{Change, Key, Op, Revision};
@@ -49,11 +52,6 @@ pub struct Cluster {
     more: Vec<String>,
 }
 
-/// A port that is free now.
-pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn is_installed() -> bool {
     let version = |program: &str, word: &str| {
         let mut command = Command::new(program);
@@ -74,7 +72,7 @@ impl Cluster {
             eprintln!("skipped: etcd is not installed (Debian: etcd-server and etcd-client)");
             return None;
         }
-        let nodes = (0..nodes).map(|_| Node { child: None, client: free_port(), peer: free_port() }).collect();
+        let nodes = (0..nodes).map(|_| Node { child: None, client: free_tcp(), peer: free_tcp() }).collect();
         let more = more.iter().map(ToString::to_string).collect();
         let mut cluster = Self { nodes, folder: tempfile::tempdir().unwrap(), more };
         (0..cluster.nodes.len()).for_each(|n| cluster.run(n));
