@@ -339,6 +339,31 @@ async fn any_two_processes_of_different_kinds_are_killed_at_once_and_the_call_go
     pair.hung_up().await;
 }
 
+/// P14: a zone goes, with all that a PoP of two zones has in one of them; of etcd, the node that leads. By chance it had both
+/// relays that know the call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zone_is_lost_and_calls_go_on_and_new_ones_ring() {
+    let Some(fleet) = Fleet::start() else { return };
+    let pair = fleet.world.pair().await;
+    let places = pair.places();
+    let others = fleet.others().await;
+    let place = fleet.place_of(&pair.call);
+    let relays = ["primary", "secondary"].map(|which| format!("relay-{}", place[which].as_u64().unwrap()));
+    let zone = relays
+        .iter()
+        .cloned()
+        .chain(["state-server", "etcd", "signaling", "router"].map(|kind| fleet.one_of(kind, &pair.call)));
+    let killed: Vec<_> = zone.map(|name| fleet.world.kill(&name, 8_000)).collect();
+    talk(&pair, "without a zone").await;
+    fleet.rings(&others).await;
+    assert!(killed.iter().all(sdk::Killed::is_away), "that was without the zone");
+    talk(&pair, "after a ring without it").await;
+    killed.iter().for_each(sdk::Killed::back);
+    talk(&pair, "with the zone back").await;
+    assert_eq!(pair.places(), places, "nobody on the call noticed");
+    pair.hung_up().await;
+}
+
 /// E06, with calls: etcd has no space left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_full_etcd_calls_and_connections_go_on_and_new_calls_are_told_when_to_come_back() {
