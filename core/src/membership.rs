@@ -64,12 +64,18 @@ pub enum Output {
 struct Known {
     entry: Member,
     revision: Revision,
-    /// From when on its silence counts: it changed then, began to be looked at, or nobody could be heard.
+    /// When it changed last, or began to be looked at.
+    changed: Mono,
+    /// From when on its silence counts: from then, or from when nobody could be heard.
     heard: Mono,
-    /// When it was seen to change.
-    changed: Option<Mono>,
     /// Its removal was asked for at this moment.
     removing: Option<Mono>,
+}
+
+impl Known {
+    fn new(entry: Member, revision: Revision, now: Mono) -> Self {
+        Self { entry, revision, changed: now, heard: now, removing: None }
+    }
 }
 
 /// One state server's view of the fleet.
@@ -93,18 +99,14 @@ impl Keeper {
             Input::Listed { members, table } => {
                 let mut before = std::mem::take(&mut self.members);
                 for (id, entry, revision) in members {
-                    let before = before.remove(&id);
-                    let changed = before.is_some().then_some(now);
-                    let same = before.filter(|known| known.revision == revision);
-                    let known = same.unwrap_or(Known { entry, revision, heard: now, changed, removing: None });
-                    self.members.insert(id, known);
+                    let same = before.remove(&id).filter(|known| known.revision == revision);
+                    self.members.insert(id, same.unwrap_or_else(|| Known::new(entry, revision, now)));
                 }
                 (self.table, self.listed) = (table, true);
                 self.changed(now);
             }
             Input::Member { id, entry: Some((entry, revision)) } => {
-                let known = Known { entry, revision, heard: now, changed: Some(now), removing: None };
-                let before = self.members.insert(id, known);
+                let before = self.members.insert(id, Known::new(entry, revision, now));
                 // A beat alone says nothing new.
                 let says = |entry: &Member| (entry.row(id, Standing::Serving), entry.wish, entry.warm);
                 let now_says = self.members.get(&id).map(|known| says(&known.entry));
@@ -181,8 +183,7 @@ impl Keeper {
     /// Whether silence is that of a relay. Otherwise it is the store that they cannot reach, or all are gone and there is
     /// nobody who could take their share.
     fn somebody_is_heard(&self, now: Mono) -> bool {
-        let lately = |at: Mono| now.since(at) < limits::MEMBER_HEARD;
-        self.members.values().any(|known| known.changed.is_some_and(lately))
+        self.members.values().any(|known| now.since(known.changed) < limits::MEMBER_HEARD)
     }
 
     /// From now on everybody has as long as ever to be heard.

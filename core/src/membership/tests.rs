@@ -287,6 +287,33 @@ fn most_of_a_fleet_are_removed_when_one_is_heard() {
 }
 
 #[test]
+fn who_is_heard_while_a_keeper_cannot_write_does_not_make_the_others_silent() {
+    let mut world = World::new(1);
+    world.start([1, 2]);
+    let ten = Span::from_secs(10);
+    world.pass(ten, &[1]);
+    world.tell(&Input::Away);
+    world.pass(ten, &[1]);
+    assert_eq!(world.members.len(), 2);
+    world.pass(ten, &[1]);
+    assert_eq!(world.members.len(), 1);
+}
+
+#[test]
+fn a_removal_that_has_not_come_about_is_asked_for_once_a_second() {
+    let mut world = World::new(1);
+    world.start([1, 2]);
+    world.pass(Span::from_secs(14), &[1]);
+    world.put(id(1), |entry| entry.beat += 1);
+    let mut asked = |ms| {
+        world.now = world.now.after(Span::from_millis(ms));
+        world.tell(&Input::Tick);
+        std::iter::from_fn(|| world.keepers[0].poll()).count()
+    };
+    assert_eq!([asked(1_000), asked(0), asked(999), asked(1)], [1, 0, 0, 1]);
+}
+
+#[test]
 fn a_list_that_shows_the_same_entry_does_not_count_as_a_sign_of_life() {
     let mut world = World::new(1);
     world.start([1, 2]);
