@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use foldhash::fast::RandomState;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use lru::LruCache;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use sha2::{Digest as _, Sha256};
 use tandem_wire::party::{AccountId, DeviceId, Party};
 use tandem_wire::redact::Secret;
 use tandem_wire::ticket::SECRET_LEN_MIN;
@@ -23,6 +28,8 @@ pub const LIFE_MAX: Span = Span::from_secs(6 * 3_600);
 const CLOCKS_APART: Span = Span::from_secs(60);
 /// A token has some 300 characters; a longer one is not looked into.
 const TOKEN_LEN_MAX: usize = 2_048;
+/// Good tokens that are remembered, those that were used last: a node's devices of a few minutes. 8,192 x 250 B are 2 MiB.
+const GOOD_TOKENS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(8_191);
 
 /// What an operator may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -197,51 +204,34 @@ impl TokenKey {
 }
 
 /// The keys of all issuers.
-#[derive(Debug, Clone)]
-pub struct TokenKeys(BTreeMap<String, TokenKey>);
+#[derive(Clone)]
+pub struct TokenKeys {
+    issuers: BTreeMap<String, Issued>,
+    /// Tokens whose signature and form were found good, by their SHA-256: a device has one for hours, and asks often. What
+    /// depends on the moment is looked at each time.
+    good: Arc<Mutex<LruCache<[u8; 32], Good, RandomState>>>,
+}
 
-impl TokenKeys {
-    /// These keys, each under its issuer's id.
-    ///
-    /// # Errors
-    /// [`TokenKeyError::Duplicate`] and [`TokenKeyError::None`].
-    pub fn new(keys: impl IntoIterator<Item = (String, TokenKey)>) -> Result<Self, TokenKeyError> {
-        let mut by_id = BTreeMap::new();
-        for (id, key) in keys {
-            if by_id.insert(id, key).is_some() {
-                return Err(TokenKeyError::Duplicate);
-            }
-        }
-        if by_id.is_empty() { Err(TokenKeyError::None) } else { Ok(Self(by_id)) }
+impl fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TokenKeys").field(&self.issuers).finish()
     }
+}
 
-    /// What a token says, if it is good at `now`.
-    ///
-    /// # Errors
-    /// [`TokenError`].
-    pub fn verify(&self, token: &str, now: Wall) -> Result<Claims, TokenError> {
-        crypto::install();
-        if token.len() > TOKEN_LEN_MAX {
-            return Err(TokenError::Malformed);
-        }
-        let Issuer { iss } =
-            jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| TokenError::Malformed)?;
-        let key = self.0.get(&iss).ok_or(TokenError::Issuer)?;
-        let mut validation = Validation::new(key.algorithm);
-        validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_issuer(&[&iss]);
-        // Below, by the clock that we are given.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        let token = jsonwebtoken::decode::<Written>(token, &key.verify, &validation);
-        let written = token.map_err(|error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::InvalidSignature | jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => {
-                TokenError::Signature
-            }
-            _ => TokenError::Malformed,
-        })?;
-        let Written { sub, dev, exp, tandem, iat, nbf, .. } = written.claims;
+/// What a good token says.
+#[derive(Debug, Clone)]
+struct Good {
+    party: Party,
+    grant: Grant,
+    exp: u64,
+    iat: Option<u64>,
+    nbf: Option<u64>,
+}
+
+impl Good {
+    /// What it says, if it is good at `now`.
+    fn at(self, now: Wall) -> Result<Claims, TokenError> {
+        let Self { party, grant, exp, iat, nbf } = self;
         let seconds = now.as_secs();
         let latest = seconds + CLOCKS_APART.as_secs();
         if exp <= seconds || nbf.is_some_and(|nbf| nbf > seconds) || iat.is_some_and(|iat| iat > latest) {
@@ -253,8 +243,94 @@ impl TokenKeys {
         if life > LIFE_MAX.as_secs() || exp - seconds > LIFE_MAX.as_secs() + CLOCKS_APART.as_secs() {
             return Err(TokenError::TooLong);
         }
-        let party = Party { account: sub, device: dev };
-        Ok(Claims { party, grant: tandem, issued: iat, expires: Wall::from_secs(exp) })
+        Ok(Claims { party, grant, issued: iat, expires: Wall::from_secs(exp) })
+    }
+}
+
+/// What is looked at in a token of one issuer.
+#[derive(Clone)]
+struct Issued {
+    key: TokenKey,
+    /// What its header and claims must say. Made once: it has six sets.
+    validation: Validation,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+impl Issued {
+    fn new(issuer: &str, key: TokenKey) -> Self {
+        let mut validation = Validation::new(key.algorithm);
+        validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_issuer(&[issuer]);
+        // By the clock that we are given, where the token is verified.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        Self { key, validation }
+    }
+}
+
+impl TokenKeys {
+    /// These keys, each under its issuer's id.
+    ///
+    /// # Errors
+    /// [`TokenKeyError::Duplicate`] and [`TokenKeyError::None`].
+    pub fn new(keys: impl IntoIterator<Item = (String, TokenKey)>) -> Result<Self, TokenKeyError> {
+        let mut by_id = BTreeMap::new();
+        for (id, key) in keys {
+            let issued = Issued::new(&id, key);
+            if by_id.insert(id, issued).is_some() {
+                return Err(TokenKeyError::Duplicate);
+            }
+        }
+        if by_id.is_empty() {
+            return Err(TokenKeyError::None);
+        }
+        let good = LruCache::with_hasher(GOOD_TOKENS, RandomState::default());
+        Ok(Self { issuers: by_id, good: Arc::new(Mutex::new(good)) })
+    }
+
+    /// What a token says, if it is good at `now`.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify(&self, token: &str, now: Wall) -> Result<Claims, TokenError> {
+        if token.len() > TOKEN_LEN_MAX {
+            return Err(TokenError::Malformed);
+        }
+        let name: [u8; 32] = Sha256::digest(token).into();
+        let known = self.good.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        let good = match known {
+            Some(good) => good,
+            None => {
+                let good = self.read(token)?;
+                // Only what was found good has a place: who has no key cannot push out who has one.
+                self.good.lock().unwrap_or_else(PoisonError::into_inner).put(name, good.clone());
+                good
+            }
+        };
+        good.at(now)
+    }
+
+    /// What a token says, if its issuer signed it and it is of the form that it must have.
+    fn read(&self, token: &str) -> Result<Good, TokenError> {
+        crypto::install();
+        let Issuer { iss } =
+            jsonwebtoken::dangerous::insecure_decode_claims(token).map_err(|_| TokenError::Malformed)?;
+        let Issued { key, validation } = self.issuers.get(&iss).ok_or(TokenError::Issuer)?;
+        let token = jsonwebtoken::decode::<Written>(token, &key.verify, validation);
+        let written = token.map_err(|error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature | jsonwebtoken::errors::ErrorKind::InvalidAlgorithm => {
+                TokenError::Signature
+            }
+            _ => TokenError::Malformed,
+        })?;
+        let Written { sub, dev, exp, tandem, iat, nbf, .. } = written.claims;
+        Ok(Good { party: Party { account: sub, device: dev }, grant: tandem, exp, iat, nbf })
     }
 }
 

@@ -68,6 +68,43 @@ fn a_token_of_either_algorithm_is_good_until_it_expires() {
 }
 
 #[test]
+fn a_token_that_was_found_good_is_judged_anew_at_every_moment() {
+    let keys = keys();
+    let mut early = good();
+    early["nbf"] = json!(NOW.as_secs() - 10);
+    let token = forged(&header(), &early);
+    let at = |seconds: i64| keys.verify(&token, Wall::from_secs(NOW.as_secs().saturating_add_signed(seconds)));
+    assert!(at(0).is_ok());
+    assert_eq!([at(-11), at(60)], [Err(TokenError::Expired), Err(TokenError::Expired)]);
+    assert_eq!(at(-7 * 3_600), Err(TokenError::Expired), "a clock that was set back");
+    assert!(at(59).is_ok());
+    // What looks like it is not it.
+    let mut touched = token.clone();
+    touched.pop();
+    assert!(keys.verify(&touched, NOW).is_err());
+    assert!(keys.verify(&format!("{token}="), NOW).is_err());
+    assert_eq!(keys.verify(&forged(&header(), &good()), NOW).unwrap().issued, None);
+}
+
+#[test]
+fn only_good_tokens_are_remembered_and_no_more_of_them_than_there_is_room_for() {
+    let keys = keys();
+    let remembered = || keys.good.lock().unwrap().len();
+    let token = forged(&header(), &good());
+    for n in 0..1_000 {
+        assert!(keys.verify(&format!("{token}{n}"), NOW).is_err());
+        assert!(keys.verify(&token.replace('.', &format!(".{n}")), NOW).is_err());
+    }
+    assert_eq!(remembered(), 0);
+    for n in 0..GOOD_TOKENS.get() + 10 {
+        let mut claims = good();
+        claims["dev"] = json!(format!("dev_{n}"));
+        assert!(keys.verify(&forged(&header(), &claims), NOW).is_ok());
+    }
+    assert_eq!(remembered(), GOOD_TOKENS.get());
+}
+
+#[test]
 fn a_token_that_claims_too_long_a_life_is_refused() {
     let mut long = claims();
     long.expires = NOW.after(LIFE_MAX).after(Span::from_secs(1));

@@ -40,7 +40,8 @@ pub(crate) struct Cluster {
     pub(crate) connect: SocketAddr,
     pub(crate) store: RemoteStore,
     pub(crate) router: Process,
-    _others: [Process; 2],
+    server: Process,
+    signaling: Process,
     _folder: tempfile::TempDir,
     key: TokenKey,
 }
@@ -108,9 +109,23 @@ impl Cluster {
         )?;
         let store = RemoteStore::new(&format!("http://{state}"), &Secret::new(STATE_SECRET.into()))?;
         let key = TokenKey::hs256(&Secret::new(TOKEN_SECRET.into()))?;
-        let cluster = Self { api, connect, store, router, _others: [server, signaling], _folder: folder, key };
+        let cluster = Self { api, connect, store, router, server, signaling, _folder: folder, key };
         cluster.register().await?;
         Ok(cluster)
+    }
+
+    /// Seconds of CPU that each process has used so far: state server, signaling, router, and this one.
+    pub(crate) fn cpu(&self) -> Result<[f64; 4], Failure> {
+        let pids = [self.server.pid(), self.signaling.pid(), self.router.pid(), std::process::id()];
+        let mut used = [0.0; 4];
+        for (used, pid) in used.iter_mut().zip(pids) {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            // The name may have spaces; utime and stime are the twelfth and thirteenth after it (proc_pid_stat(5)).
+            let fields: Vec<&str> = text.rsplit_once(')').ok_or("no name")?.1.split_whitespace().collect();
+            let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+            *used = ticks / rustix::param::clock_ticks_per_second() as f64;
+        }
+        Ok(used)
     }
 
     /// A token of an account's one device.

@@ -130,12 +130,22 @@ async fn rings(cluster: &Cluster, seconds: u64, beside: &str) -> Result<(), Fail
     Ok(())
 }
 
+/// Microseconds of CPU of each process for each of `count` things done.
+fn each(before: [f64; 4], after: [f64; 4], count: f64) -> [f64; 4] {
+    std::array::from_fn(|n| (after[n] - before[n]) * 1e6 / count.max(1.0))
+}
+
 async fn setups(args: &Args, cluster: &Cluster) -> Result<(), Failure> {
     let (mut floors, mut same, mut placed, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut floor_cpu, mut setup_cpu) = (Vec::new(), Vec::new());
     for round in 0..args.rounds {
+        let at = cluster.cpu()?;
         let floor = load::floor(cluster, load::ONE_RECORD, args.seconds, args.at_once).await?;
+        floor_cpu.push(each(at, cluster.cpu()?, floor * args.seconds as f64));
         let bare = load::floor(cluster, load::OF_A_CALL, args.seconds, args.at_once).await?;
+        let at = cluster.cpu()?;
         let setups = load::setups(cluster, args.seconds, args.at_once, round).await?;
+        setup_cpu.push(each(at, cluster.cpu()?, setups * args.seconds as f64));
         println!(
             "round {round}: store {floor:.0} writes/s, {bare:.0} writes/s of a call's records, calls placed {setups:.0}/s, \
              ratios {:.2} and {:.2}",
@@ -157,5 +167,15 @@ async fn setups(args: &Args, cluster: &Cluster) -> Result<(), Failure> {
         verdict(ratio >= 0.4),
         median(same)
     );
+    for (what, cpu) in [("bare write", floor_cpu), ("call set-up", setup_cpu)] {
+        let of = |n: usize| median(cpu.iter().map(|each| each[n]).collect());
+        println!(
+            "CPU of a {what}: state server {:.0} µs, signaling {:.0} µs, router {:.0} µs, this bench {:.0} µs",
+            of(0),
+            of(1),
+            of(2),
+            of(3)
+        );
+    }
     Ok(())
 }

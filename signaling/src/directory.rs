@@ -9,6 +9,8 @@ pub mod embedded;
 mod endorsement;
 pub mod stored;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -156,7 +158,7 @@ pub trait Directory: Send + Sync {
     ///
     /// # Errors
     /// [`DirectoryError::Away`].
-    async fn devices(&self, account: &AccountId) -> Result<Devices, DirectoryError>;
+    async fn devices(&self, account: &AccountId) -> Result<Arc<Devices>, DirectoryError>;
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Every bound of this crate, with its reason and its arithmetic. What is over a bound is refused, and counted.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tandem_auth::rate::Rate;
@@ -53,6 +54,9 @@ pub const QUOTA_RETRY_MS: u64 = 10_000;
 pub const STORE_RETRY_MS: u64 = 1_000;
 /// Bytes that the directory may keep of its file in memory.
 pub const DIRECTORY_CACHE: usize = 64 << 20;
+/// Accounts that the directory keeps as it read them: 4,096 x 1 KiB, as accounts are; 10 devices with the longest of
+/// everything are some 25 KiB.
+pub const DIRECTORY_ACCOUNTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_095);
 /// How long requests that run may go on once the process is being stopped.
 pub const DRAIN: Duration = Duration::from_secs(2);
 /// How often a change of an account is tried again because another one was made meanwhile. Ten devices of an account that

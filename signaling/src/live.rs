@@ -4,7 +4,7 @@
 //! this very moment: caps, whose token is void, which calls a removed device is in, and what is old enough to go.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tandem_core::topology::{BlobHead, BlobKind, Call, Phase, Removal};
 use tandem_state_client::{Entry, Key, Listing, Revision};
@@ -18,7 +18,7 @@ use crate::refused::Refused;
 
 #[derive(Debug, Default)]
 struct Seen {
-    calls: HashMap<CallId, (Revision, Call)>,
+    calls: HashMap<CallId, (Revision, Arc<Call>)>,
     /// Live calls by the account that placed them, and ringing ones by the account that they ring at.
     placed: HashMap<AccountId, usize>,
     ringing: HashMap<AccountId, usize>,
@@ -38,7 +38,7 @@ struct Seen {
 #[derive(Debug)]
 pub(crate) enum Change {
     /// It is like this now.
-    Call(Call),
+    Call(Arc<Call>),
     /// It is gone.
     Gone(CallId),
     /// A device was removed: what it is in is to hear of it.
@@ -77,7 +77,7 @@ impl Live {
                 if let Some(call) = self.known(id, entry.revision) {
                     return Some(Change::Call(call));
                 }
-                let call = Call::from_json(&entry.value).map_err(unreadable).ok()?;
+                let call = Arc::new(Call::from_json(&entry.value).map_err(unreadable).ok()?);
                 self.note(id, entry.revision, &call);
                 Some(Change::Call(call))
             }
@@ -103,12 +103,12 @@ impl Live {
     }
 
     /// The call, if it is seen as it is at this revision.
-    fn known(&self, id: CallId, revision: Revision) -> Option<Call> {
-        self.with(|seen| seen.calls.get(&id).filter(|(known, _)| *known == revision).map(|(_, call)| call.clone()))
+    fn known(&self, id: CallId, revision: Revision) -> Option<Arc<Call>> {
+        self.with(|seen| seen.calls.get(&id).filter(|(known, _)| *known == revision).map(|(_, call)| Arc::clone(call)))
     }
 
     /// Takes in a call as it is at a revision: this node wrote it, or was told of it.
-    pub(crate) fn note(&self, id: CallId, revision: Revision, call: &Call) {
+    pub(crate) fn note(&self, id: CallId, revision: Revision, call: &Arc<Call>) {
         self.with(|seen| {
             if seen.calls.get(&id).is_some_and(|(known, _)| *known >= revision) {
                 return;
@@ -118,7 +118,7 @@ impl Live {
             for party in call.parties() {
                 seen.by_device.entry(party.key()).or_default().insert(id);
             }
-            seen.calls.insert(id, (revision, call.clone()));
+            seen.calls.insert(id, (revision, Arc::clone(call)));
         });
     }
 
@@ -199,6 +199,9 @@ impl Live {
             return Vec::new();
         }
         self.with(|seen| {
+            if seen.removals.is_empty() {
+                return Vec::new();
+            }
             let removed = |party: &&Party| seen.removals.get(&party.key()).is_some_and(|r| r.at >= call.created);
             call.parties().filter(removed).cloned().collect()
         })

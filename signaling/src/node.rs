@@ -38,7 +38,7 @@ pub(crate) struct Node {
 /// A call as it stands.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
-    pub(crate) call: Call,
+    pub(crate) call: Arc<Call>,
     pub(crate) revision: Revision,
 }
 
@@ -137,7 +137,7 @@ impl Node {
         for entry in listing.entries {
             match entry.key {
                 Key::Call(_) => {
-                    let call = Call::from_json(&entry.value).map_err(|_| Refused::Record)?;
+                    let call = Arc::new(Call::from_json(&entry.value).map_err(|_| Refused::Record)?);
                     standing = Some(Standing { call, revision: entry.revision });
                 }
                 Key::Blob(_, device, seq) => {
@@ -163,6 +163,7 @@ impl Node {
         let media = placed.media;
         let call =
             Call::apply(None, CallCommand::Place(placed), now).map_err(|refusal| Refused::Topology(refusal, None))?;
+        let call = Arc::new(call);
         let mut pair_revision = Revision::ZERO;
         for _ in 0..limits::DECISIONS {
             let mut writes = Writes::default();
@@ -269,7 +270,7 @@ impl Node {
         let now = tandem_net::clock::now();
         let Standing { call: old, revision } = &loaded.standing;
         let refused = |refusal: Refusal| Refused::Topology(refusal, old.ended.map(|ended| ended.reason));
-        let new = Call::apply(Some(old), command, now).map_err(refused)?;
+        let new = Arc::new(Call::apply(Some(old), command, now).map_err(refused)?);
         let changed = new != *old;
         let mut writes = Writes::default();
         if changed {

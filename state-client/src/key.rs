@@ -6,11 +6,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tandem_wire::id::{BucketId, CallId, LegId, PopId, RelayId};
+use tandem_wire::id::{BucketId, CALL_ID_LEN, CallId, LegId, PopId, RelayId};
 use tandem_wire::party::{AccountKey, DeviceKey, PairKey};
+use tandem_wire::text::Text;
 
 /// What every path starts with.
 const ROOT: &str = "tandem/v1/";
+/// Characters of the longest path, a blob's: root, PoP, bucket, call, device, number.
+const PATH_LEN_MAX: usize = ROOT.len() + 5 + 7 + CALL_ID_LEN + 4 + 32 + 6;
+
+/// A key as a text.
+pub type Path = Text<PATH_LEN_MAX>;
 
 /// Names one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +67,57 @@ impl Key {
         }
     }
 
+    /// The path: `tandem/v1/<pop>/b/<bucket>/<call>`, `…/leg/<n>` or `…/to/<device>/<seq>`; `…/b/<bucket>/gone/<device>`;
+    /// `tandem/v1/<pop>/pair/<account>/<account>`; `tandem/v1/<pop>/relay/<id>`; `tandem/v1/<pop>/table`;
+    /// `tandem/v1/<pop>/account/<account>`.
+    #[must_use]
+    pub fn path(self) -> Path {
+        let mut path = Path::default();
+        path.str(ROOT);
+        path.hex(self.pop().0.into(), 4);
+        path.byte(b'/');
+        if let Some(bucket) = self.bucket() {
+            path.str("b/");
+            path.hex(bucket.0.into(), 4);
+            path.byte(b'/');
+        }
+        match self {
+            Self::Call(call) => call.write(&mut path),
+            Self::Attachment(call, leg) => {
+                call.write(&mut path);
+                path.str("/leg/");
+                path.decimal(leg.get());
+            }
+            Self::Blob(call, device, seq) => {
+                call.write(&mut path);
+                path.str("/to/");
+                path.hex(device.bits(), 32);
+                path.byte(b'/');
+                path.decimal(seq);
+            }
+            Self::Removal(_, device) => {
+                path.str("gone/");
+                path.hex(device.bits(), 32);
+            }
+            Self::Pair(_, pair) => {
+                path.str("pair/");
+                path.hex(pair.low.bits(), 32);
+                path.byte(b'/');
+                path.hex(pair.high.bits(), 32);
+            }
+            Self::Relay(_, relay) => {
+                path.str("relay/");
+                path.decimal(relay.0);
+            }
+            Self::Table(_) => path.str("table"),
+            Self::Account(_, account) => {
+                path.str("account/");
+                path.hex(account.bits(), 32);
+            }
+        }
+        path
+    }
+
     /// The bucket that it lives in, and is listed and followed with. A pair is neither: it is only ever asked for. What
     /// the fleet is made of is in none.
     #[must_use]
@@ -73,25 +130,10 @@ impl Key {
     }
 }
 
-/// The path: `tandem/v1/<pop>/b/<bucket>/<call>`, `…/leg/<n>` or `…/to/<device>/<seq>`; `…/b/<bucket>/gone/<device>`;
-/// `tandem/v1/<pop>/pair/<account>/<account>`; `tandem/v1/<pop>/relay/<id>`; `tandem/v1/<pop>/table`;
-/// `tandem/v1/<pop>/account/<account>`.
+/// [`Key::path`].
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{ROOT}{:04x}/", self.pop().0)?;
-        if let Some(bucket) = self.bucket() {
-            write!(f, "b/{:04x}/", bucket.0)?;
-        }
-        match self {
-            Self::Call(call) => write!(f, "{call}"),
-            Self::Attachment(call, leg) => write!(f, "{call}/leg/{leg}"),
-            Self::Blob(call, device, seq) => write!(f, "{call}/to/{device}/{seq}"),
-            Self::Removal(_, device) => write!(f, "gone/{device}"),
-            Self::Pair(_, pair) => write!(f, "pair/{:032x}/{:032x}", pair.low.bits(), pair.high.bits()),
-            Self::Relay(_, relay) => write!(f, "relay/{}", relay.0),
-            Self::Table(_) => f.write_str("table"),
-            Self::Account(_, account) => write!(f, "account/{:032x}", account.bits()),
-        }
+        f.write_str(self.path().as_str())
     }
 }
 
@@ -105,11 +147,16 @@ impl FromStr for Key {
 
     fn from_str(path: &str) -> Result<Self, KeyError> {
         let rest = path.strip_prefix(ROOT).ok_or(KeyError)?;
-        let parts: Vec<&str> = rest.splitn(8, '/').collect();
+        let mut parts = [""; 7];
+        let mut count = 0;
+        for part in rest.split('/') {
+            *parts.get_mut(count).ok_or(KeyError)? = part;
+            count += 1;
+        }
         let pop = |digits: &str| u16::from_str_radix(digits, 16).map(PopId).map_err(|_| KeyError);
         let call = |text: &str| text.parse::<CallId>().map_err(|_| KeyError);
         let device = |text: &str| text.parse::<DeviceKey>().map_err(|_| KeyError);
-        let key = match *parts.as_slice() {
+        let key = match *parts.get(..count).ok_or(KeyError)? {
             [_, "b", _, "gone", of] => Self::Removal(pop(rest.get(..4).ok_or(KeyError)?)?, device(of)?),
             [_, "b", _, id] => Self::Call(call(id)?),
             [_, "b", _, id, "leg", leg] => {
@@ -130,7 +177,7 @@ impl FromStr for Key {
             _ => return Err(KeyError),
         };
         // One key, one spelling: PoP and bucket must be the call's own, and a leg has no leading zeros or signs.
-        if key.to_string() == path { Ok(key) } else { Err(KeyError) }
+        if key.path().as_str() == path { Ok(key) } else { Err(KeyError) }
     }
 }
 

@@ -40,7 +40,7 @@ struct State {
     database: Database,
     revision: Revision,
     /// What commands are compared with.
-    revisions: HashMap<Key, Revision>,
+    revisions: HashMap<Key, Revision, foldhash::fast::RandomState>,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -206,7 +206,7 @@ impl State {
         write.set_durability(durability)?;
         let mut revision = self.revision;
         // What this batch has changed so far; `None`: removed.
-        let mut changed: HashMap<Key, Option<Revision>> = HashMap::new();
+        let mut changed: HashMap<Key, Option<Revision>, foldhash::fast::RandomState> = HashMap::default();
         let mut results = Vec::with_capacity(commands.len());
         {
             let mut records = write.open_table(RECORDS)?;
@@ -221,7 +221,7 @@ impl State {
                 }
                 revision = Revision(revision.0.saturating_add(1));
                 for op in &command.ops {
-                    let path = op.key.to_string();
+                    let path = op.key.path();
                     match &op.change {
                         Change::Put(value) => {
                             records.insert(path.as_str(), (revision.0, value.as_slice()))?;

@@ -8,11 +8,18 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::text::Text;
+
 /// Crockford base32, lower case: no `i`, `l`, `o`, `u`.
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// What each byte is worth as a digit; [`NO_DIGIT`]: nothing.
+const CROCKFORD_VALUES: [u8; 256] = crockford_values();
+const NO_DIGIT: u8 = u8::MAX;
 /// 128 bits in groups of five: 25 whole groups and three bits more.
 const CALL_ID_DIGITS: usize = 26;
 const CALL_ID_PREFIX: &str = "call_";
+/// Characters of a call id.
+pub const CALL_ID_LEN: usize = CALL_ID_PREFIX.len() + CALL_ID_DIGITS;
 
 /// First three octets of every virtual address: 203.0.113.0/24, TEST-NET-3 (RFC 5737), never routed.
 pub const VIRTUAL_PREFIX: [u8; 3] = [203, 0, 113];
@@ -20,6 +27,17 @@ pub const VIRTUAL_PREFIX: [u8; 3] = [203, 0, 113];
 pub const VIRTUAL_PORT_BASE: u16 = 1024;
 /// The address that names every other leg of the call.
 pub const GROUP_ADDR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 254), 65_535);
+
+#[allow(clippy::indexing_slicing, reason = "done while compiling: a wrong index would not compile")]
+const fn crockford_values() -> [u8; 256] {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < CROCKFORD.len() {
+        values[CROCKFORD[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+}
 
 /// Why a text is not an id. `Copy`, no heap: it is made on the packet path too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +127,15 @@ impl CallId {
         BucketId((self.0 >> 96) as u16)
     }
 
+    /// Writes it behind what stands there: [`CALL_ID_LEN`] characters.
+    pub fn write<const N: usize>(self, text: &mut Text<N>) {
+        text.str(CALL_ID_PREFIX);
+        for group in (0..CALL_ID_DIGITS).rev() {
+            let index = ((self.0 >> (group * 5)) & 31) as usize;
+            text.byte(CROCKFORD.get(index).copied().unwrap_or(b'0'));
+        }
+    }
+
     /// The lower 96 bits, big-endian: what a ticket hides.
     #[must_use]
     pub fn random_bytes(self) -> [u8; 12] {
@@ -123,13 +150,9 @@ impl CallId {
 
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(CALL_ID_PREFIX)?;
-        for group in (0..CALL_ID_DIGITS).rev() {
-            let index = ((self.0 >> (group * 5)) & 31) as usize;
-            let digit = CROCKFORD.get(index).copied().unwrap_or(b'0');
-            fmt::Write::write_char(f, char::from(digit))?;
-        }
-        Ok(())
+        let mut text = Text::<CALL_ID_LEN>::default();
+        self.write(&mut text);
+        f.write_str(text.as_str())
     }
 }
 
@@ -150,12 +173,15 @@ impl FromStr for CallId {
         }
         let mut bits: u128 = 0;
         for (position, digit) in digits.bytes().enumerate() {
-            let value = CROCKFORD.iter().position(|d| *d == digit).ok_or(IdError::Digit)?;
+            let value = CROCKFORD_VALUES.get(usize::from(digit)).copied().unwrap_or(NO_DIGIT);
+            if value == NO_DIGIT {
+                return Err(IdError::Digit);
+            }
             // 26 digits hold 130 bits: the first one has room for three.
             if position == 0 && value > 7 {
                 return Err(IdError::Range);
             }
-            bits = (bits << 5) | value as u128;
+            bits = (bits << 5) | u128::from(value);
         }
         Ok(Self(bits))
     }

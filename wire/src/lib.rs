@@ -10,6 +10,7 @@ pub mod party;
 pub mod redact;
 pub mod statement;
 pub mod stun;
+pub mod text;
 pub mod ticket;
 pub mod tunnel;
 pub mod units;

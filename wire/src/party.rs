@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 use crate::id::BucketId;
+use crate::text::from_hex;
 
 /// An account id has at most this many characters.
 pub const ACCOUNT_LEN_MAX: usize = 64;
@@ -174,8 +175,7 @@ impl FromStr for DeviceKey {
     type Err = PartyError;
 
     fn from_str(text: &str) -> Result<Self, PartyError> {
-        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        let bits = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        let bits = if text.len() == 32 { from_hex(text.as_bytes()) } else { None };
         bits.map(Self).ok_or(PartyError::Key)
     }
 }

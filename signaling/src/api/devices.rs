@@ -14,7 +14,7 @@ use super::Api;
 use super::asker::Asker;
 use super::dto::ProblemView;
 use super::dto_device::{Device, DeviceList, Endorse, Register, Registered};
-use crate::directory::{DeviceRecord, Devices};
+use crate::directory::DeviceRecord;
 use crate::limits;
 use crate::refused::Refused;
 
@@ -162,8 +162,8 @@ pub(super) async fn list(
     }
     let devices = api.node.directory.devices(&account).await?;
     let list_hash = devices.list_hash();
-    let Devices { root, listed, pending } = devices;
-    let shown = |devices: Vec<(DeviceId, DeviceRecord)>| devices.into_iter().map(Device::new).collect();
-    let pending = (account == asker.party.account).then(|| shown(pending));
-    Ok(Answer(DeviceList { account: account.as_str().to_owned(), root, list_hash, devices: shown(listed), pending }))
+    let shown = |devices: &[(DeviceId, DeviceRecord)]| devices.iter().cloned().map(Device::new).collect();
+    let pending = (account == asker.party.account).then(|| shown(&devices.pending));
+    let (account, root) = (account.as_str().to_owned(), devices.root.clone());
+    Ok(Answer(DeviceList { account, root, list_hash, devices: shown(&devices.listed), pending }))
 }

@@ -1,9 +1,10 @@
 //! The directory in a file of its own (redb): one process at a time, every change on disk before it is answered.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use lru::LruCache;
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tandem_wire::party::{AccountId, Party};
 use tandem_wire::units::Wall;
@@ -37,7 +38,60 @@ pub enum OpenError {
 /// The directory in a file.
 #[derive(Clone)]
 pub struct EmbeddedDirectory {
-    database: Arc<Database>,
+    file: Arc<File>,
+}
+
+/// The file, which nobody else writes, and what was read of it last.
+struct File {
+    database: Database,
+    recent: Mutex<Recent>,
+}
+
+/// Accounts as they stand in the file.
+struct Recent {
+    accounts: LruCache<AccountId, Arc<Devices>>,
+    /// How many changes were made: what was read before one may not be kept after it.
+    changes: u64,
+}
+
+impl File {
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The devices of an account: a call looks for two accounts', of which one was asked for a moment before.
+    fn devices(&self, id: &AccountId) -> Result<Arc<Devices>, Failed> {
+        let changes = {
+            let mut recent = self.recent();
+            if let Some(devices) = recent.accounts.get(id) {
+                return Ok(Arc::clone(devices));
+            }
+            recent.changes
+        };
+        let transaction = self.database.begin_read()?;
+        let accounts = transaction.open_table(ACCOUNTS)?;
+        let account = read(accounts.get(id.as_str())?.as_ref().map(|value| value.value()))?;
+        let devices = Arc::new(account.into_devices());
+        let mut recent = self.recent();
+        if recent.changes == changes {
+            recent.accounts.put(id.clone(), Arc::clone(&devices));
+        }
+        Ok(devices)
+    }
+
+    /// Changes what stands about an account; what `change` refuses leaves the file as it is.
+    fn change<T>(
+        &self,
+        id: &AccountId,
+        change: impl FnOnce(&mut Account) -> Result<T, DirectoryError>,
+    ) -> Result<(T, Account), Failed> {
+        let changed = write(&self.database, id, change);
+        // Whatever became of it: it is on the disk now, or may be.
+        let mut recent = self.recent();
+        recent.changes += 1;
+        recent.accounts.pop(id);
+        changed
+    }
 }
 
 impl std::fmt::Debug for EmbeddedDirectory {
@@ -62,16 +116,17 @@ impl EmbeddedDirectory {
         if format > FORMAT {
             return Err(OpenError::Newer(format));
         }
-        Ok(Self { database: Arc::new(database) })
+        let recent = Mutex::new(Recent { accounts: LruCache::new(limits::DIRECTORY_ACCOUNTS), changes: 0 });
+        Ok(Self { file: Arc::new(File { database, recent }) })
     }
 
     /// Does `work` where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Database) -> Result<T, Failed> + Send + 'static,
+        work: impl FnOnce(&File) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, DirectoryError> {
-        let database = Arc::clone(&self.database);
-        match tokio::task::spawn_blocking(move || work(&database)).await {
+        let file = Arc::clone(&self.file);
+        match tokio::task::spawn_blocking(move || work(&file)).await {
             Ok(done) => done.map_err(Failed::away),
             Err(_) => Err(DirectoryError::Away),
         }
@@ -135,8 +190,8 @@ fn written(account: &Account) -> Result<Vec<u8>, Failed> {
     bytes.map_err(|_| Failed::Unreadable)
 }
 
-/// Changes what stands about an account; what `change` refuses leaves the file as it is.
-fn change<T>(
+/// Changes what stands in the file about an account.
+fn write<T>(
     database: &Database,
     id: &AccountId,
     change: impl FnOnce(&mut Account) -> Result<T, DirectoryError>,
@@ -164,39 +219,34 @@ fn change<T>(
 impl Directory for EmbeddedDirectory {
     async fn put(&self, party: &Party, device: DeviceRecord) -> Result<Devices, DirectoryError> {
         let party = party.clone();
-        self.blocking(move |database| {
+        self.blocking(move |file| {
             let put = |account: &mut Account| account.put(&party, device);
-            change(database, &party.account, put).map(|((), account)| account.into_devices())
+            file.change(&party.account, put).map(|((), account)| account.into_devices())
         })
         .await
     }
 
     async fn endorse(&self, party: &Party, endorsement: String) -> Result<(), DirectoryError> {
         let party = party.clone();
-        self.blocking(move |database| {
+        self.blocking(move |file| {
             let endorse = |account: &mut Account| account.endorse(&party, endorsement);
-            change(database, &party.account, endorse).map(|((), _)| ())
+            file.change(&party.account, endorse).map(|((), _)| ())
         })
         .await
     }
 
     async fn remove(&self, party: &Party, at: Wall) -> Result<bool, DirectoryError> {
         let party = party.clone();
-        self.blocking(move |database| {
+        self.blocking(move |file| {
             let remove = |account: &mut Account| Ok(account.remove(&party.device, at));
-            change(database, &party.account, remove).map(|(removed, _)| removed)
+            file.change(&party.account, remove).map(|(removed, _)| removed)
         })
         .await
     }
 
-    async fn devices(&self, account: &AccountId) -> Result<Devices, DirectoryError> {
-        // A few microseconds out of the cache, and one page of the file at worst: less than a hop to another thread.
-        let account = || -> Result<Account, Failed> {
-            let transaction = self.database.begin_read()?;
-            let accounts = transaction.open_table(ACCOUNTS)?;
-            read(accounts.get(account.as_str())?.as_ref().map(|value| value.value()))
-        };
-        account().map(Account::into_devices).map_err(Failed::away)
+    async fn devices(&self, account: &AccountId) -> Result<Arc<Devices>, DirectoryError> {
+        // One page of the file at worst: less than a hop to another thread.
+        self.file.devices(account).map_err(Failed::away)
     }
 }
 
@@ -237,8 +287,8 @@ mod tests {
         assert!(!directory.remove(&alice, Wall::from_millis(1)).await.unwrap());
         drop(directory);
         let directory = EmbeddedDirectory::open(&path).unwrap();
-        assert_eq!(directory.devices(&"bob".parse().unwrap()).await.unwrap(), devices);
-        assert_eq!(directory.devices(&"alice".parse().unwrap()).await.unwrap(), Devices::default());
+        assert_eq!(*directory.devices(&"bob".parse().unwrap()).await.unwrap(), devices);
+        assert_eq!(*directory.devices(&"alice".parse().unwrap()).await.unwrap(), Devices::default());
     }
 
     #[tokio::test]
@@ -273,7 +323,7 @@ mod tests {
         assert_eq!(none, Err(DirectoryError::Unknown));
         let forged = directory.endorse(&second, Keys::new(2).endorses(&second, &later)).await;
         assert_eq!(forged, Err(DirectoryError::NotEndorsed));
-        assert_eq!(directory.devices(&second.account).await.unwrap(), devices);
+        assert_eq!(*directory.devices(&second.account).await.unwrap(), devices);
         directory.endorse(&second, root.endorses(&second, &later)).await.unwrap();
         drop(directory);
         let directory = EmbeddedDirectory::open(&folder.path().join("devices.redb")).unwrap();
@@ -283,11 +333,11 @@ mod tests {
         for party in [&first, &second] {
             assert!(directory.remove(party, Wall::from_millis(9)).await.unwrap());
         }
-        assert_eq!(directory.devices(&second.account).await.unwrap(), Devices::default());
+        assert_eq!(*directory.devices(&second.account).await.unwrap(), Devices::default());
     }
 
     fn stored(directory: &EmbeddedDirectory, account: &str) -> (u64, String) {
-        let transaction = directory.database.begin_read().unwrap();
+        let transaction = directory.file.database.begin_read().unwrap();
         let format = transaction.open_table(ABOUT).unwrap().get("format").unwrap().unwrap().value();
         let accounts = transaction.open_table(ACCOUNTS).unwrap();
         let bytes = accounts.get(account).unwrap().unwrap().value().to_vec();
@@ -301,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_from_before_there_were_roots_is_read_and_stays_as_it_is_until_there_is_one() {
         let (root, directory, folder) = root_and_directory();
-        let write = directory.database.begin_write().unwrap();
+        let write = directory.file.database.begin_write().unwrap();
         write.open_table(ABOUT).unwrap().insert("format", 1).unwrap();
         write.open_table(ACCOUNTS).unwrap().insert("bob", OLD.as_bytes()).unwrap();
         write.commit().unwrap();
@@ -309,7 +359,7 @@ mod tests {
         let directory = EmbeddedDirectory::open(&folder.path().join("devices.redb")).unwrap();
         let bob = party("bob", "dev_1");
         let devices = directory.devices(&bob.account).await.unwrap();
-        assert_eq!((devices.root, devices.pending.len()), (None, 0));
+        assert_eq!((&devices.root, devices.pending.len()), (&None, 0));
         assert_eq!(devices.listed, [(bob.device.clone(), device(1))]);
         directory.put(&bob, device(1)).await.unwrap();
         assert_eq!(stored(&directory, "bob"), (1, OLD.to_owned()), "an older version reads it still");
@@ -319,10 +369,37 @@ mod tests {
         assert_eq!(stored(&directory, "bob").0, 2, "an older version would ring at what is pending");
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_changed_is_read_at_once_however_many_read_it_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = EmbeddedDirectory::open(&folder.path().join("devices.redb")).unwrap();
+        let bob = party("bob", "dev_1");
+        let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let (file, account, done) = (Arc::clone(&directory.file), bob.account.clone(), Arc::clone(&done));
+                std::thread::spawn(move || {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        assert!(file.devices(&account).is_ok());
+                        // As if others had pushed it out: it is read from the file again and again.
+                        file.recent().accounts.clear();
+                    }
+                })
+            })
+            .collect();
+        for n in 1..300 {
+            directory.put(&bob, device(n)).await.unwrap();
+            let seen = directory.devices(&bob.account).await.unwrap();
+            assert_eq!(seen.find(&bob.device).unwrap().prekey_id, n);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    }
+
     #[test]
     fn a_file_of_a_later_version_is_not_opened() {
         let (_, directory, folder) = root_and_directory();
-        let write = directory.database.begin_write().unwrap();
+        let write = directory.file.database.begin_write().unwrap();
         write.open_table(ABOUT).unwrap().insert("format", FORMAT + 1).unwrap();
         write.commit().unwrap();
         drop(directory);

@@ -129,8 +129,8 @@ impl Directory for StoredDirectory {
         self.change(&party.account, remove).await.map(|(removed, _)| removed)
     }
 
-    async fn devices(&self, account: &AccountId) -> Result<Devices, DirectoryError> {
-        self.read(account).await.map(|(account, _)| account.into_devices())
+    async fn devices(&self, account: &AccountId) -> Result<Arc<Devices>, DirectoryError> {
+        self.read(account).await.map(|(account, _)| Arc::new(account.into_devices()))
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
         let (_, [one, other]) = directory();
         let (bob, keys) = (party("bob", "dev_1"), Keys::new(1));
         let devices = one.put(&bob, keys.registers(&bob, &keys)).await.unwrap();
-        assert_eq!(other.devices(&bob.account).await.unwrap(), devices);
+        assert_eq!(*other.devices(&bob.account).await.unwrap(), devices);
         let second = party("bob", "dev_2");
         let later = Keys::new(2).device();
         assert_eq!(other.put(&second, later.clone()).await.unwrap().pending.len(), 1);
@@ -167,7 +167,7 @@ mod tests {
             assert!(other.remove(party, Wall::from_millis(9)).await.unwrap());
             assert!(!one.remove(party, Wall::from_millis(9)).await.unwrap());
         }
-        assert_eq!(one.devices(&bob.account).await.unwrap(), Devices::default());
+        assert_eq!(*one.devices(&bob.account).await.unwrap(), Devices::default());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

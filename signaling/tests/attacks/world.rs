@@ -105,8 +105,8 @@ impl Directory for MemoryDirectory {
         Ok(accounts.get_mut(&party.account).is_some_and(|account| account.remove(&party.device, at)))
     }
 
-    async fn devices(&self, account: &AccountId) -> Result<Devices, DirectoryError> {
-        Ok(self.0.lock().unwrap().get(account).cloned().unwrap_or_default().into_devices())
+    async fn devices(&self, account: &AccountId) -> Result<Arc<Devices>, DirectoryError> {
+        Ok(Arc::new(self.0.lock().unwrap().get(account).cloned().unwrap_or_default().into_devices()))
     }
 }
 

@@ -213,11 +213,14 @@ impl Store for RemoteStore {
         let pop = command.ops.first().ok_or(Fault::OpCount)?.key.pop();
         command.check(pop)?;
         let first = self.active.load(Ordering::Relaxed);
-        let request = convert::command_to(command);
+        let mut request = convert::command_to(command);
         for tried in 0..self.servers.len() {
             let (number, mut client) = self.server(first, tried)?;
+            // The last one that is asked may have it: there is nobody to send it to after that.
+            let last = tried + 1 == self.servers.len();
+            let message = if last { std::mem::take(&mut request) } else { request.clone() };
             // All of the time there is: who gives up on a command does not know what became of it.
-            let mut timed = Request::new(request.clone());
+            let mut timed = Request::new(message);
             timed.set_timeout(limits::ANSWER_TIMEOUT);
             let status = match tokio::time::timeout(limits::ANSWER_TIMEOUT, client.commit(timed)).await {
                 Ok(Ok(reply)) => return Ok(Revision(reply.into_inner().revision)),

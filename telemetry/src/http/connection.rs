@@ -3,16 +3,21 @@
 //! Decides when a client is too slow. hyper's own header timeout does nothing without a timer, and `axum::serve` has no
 //! way to give it one (attack S04): this is why neither is used as it comes.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -33,7 +38,7 @@ pub(super) async fn serve(
     mut stream: TcpStream,
     place: Arc<Place>,
     router: Router,
-    limits: Limits,
+    limits: Arc<Limits>,
     mut closing: watch::Receiver<bool>,
 ) {
     // Answers are small and whole: waiting for more to send would only delay them.
@@ -51,7 +56,7 @@ pub(super) async fn serve(
     let framing = (!http2).then(|| Framing::new(limits.head_bytes, ambiguous.clone()));
     let io =
         TokioIo::new(Stalling { pace, framing, first, taken: 0, stream, limit: limits.write_stall, stalled: None });
-    let service = TowerToHyperService::new(router.layer(Extension(place)).layer(Extension(ambiguous)));
+    let service = Client { router, place, ambiguous };
     let result = if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -86,6 +91,28 @@ pub(super) async fn serve(
     };
     if result.is_err_and(|error| error.is_timeout() || timed_out(&error)) {
         metric::HTTP_CLOSED.of(Closed::Slow.label()).add(1);
+    }
+}
+
+/// What answers one client.
+struct Client {
+    router: Router,
+    place: Arc<Place>,
+    ambiguous: Ambiguous,
+}
+
+impl Service<Request<Incoming>> for Client {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        // As extensions of the request, not as layers: a layer is made for every route, and run through by every request.
+        let extensions = request.extensions_mut();
+        extensions.insert(Arc::clone(&self.place));
+        extensions.insert(self.ambiguous.clone());
+        // A router is always ready.
+        tower_service::Service::call(&mut self.router.clone(), request)
     }
 }
 

@@ -3,8 +3,8 @@
 //! Decides that a body is whole, small and in time before anything looks at it, and gives the request a name.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
@@ -36,7 +36,7 @@ fn draw() -> String {
     format!("{:016x}", KEY.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)))
 }
 
-pub(super) async fn guard(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
     let id = draw();
     let header = HeaderValue::from_str(&id);
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);

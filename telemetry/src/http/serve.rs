@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Router, middleware};
@@ -78,10 +79,11 @@ pub async fn serve_within(
     shutdown: impl Future<Output = ()>,
     limits: Limits,
 ) {
+    let limits = Arc::new(limits);
     let router = router
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(middleware::from_fn_with_state(limits.clone(), guard::guard));
+        .layer(middleware::from_fn_with_state(Arc::clone(&limits), guard::guard));
     let router = outer(router);
     let (closing, _) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -103,7 +105,7 @@ pub async fn serve_within(
                         None => metric::HTTP_CLOSED.of(Closed::OverCap.label()).add(1),
                         Some(place) => {
                             let (router, closing) = (router.clone(), closing.subscribe());
-                            connections.spawn(connection::serve(stream, place, router, limits.clone(), closing));
+                            connections.spawn(connection::serve(stream, place, router, Arc::clone(&limits), closing));
                         }
                     }
                 }
