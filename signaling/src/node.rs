@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tandem_auth::rate::Limiter;
 use tandem_core::topology::{Blob, BlobKind, Call, CallCommand, Phase, Placed, Refusal};
+use tandem_state_client::key::{MISSED, NOTE};
 use tandem_state_client::{Change, Command, Key, Op, Revision, Store, StoreError};
 use tandem_telemetry::metric::signaling::CONTENDED;
 use tandem_wire::id::{CallId, PopId};
@@ -20,8 +21,7 @@ use crate::limits;
 use crate::live::Live;
 use crate::refused::Refused;
 
-/// The number of a caller's note for a device; of an offer; the first of what follows.
-const NOTE: u16 = 0;
+/// The number of an offer; the first of what follows.
 const OFFER: u16 = 1;
 const FIRST_FREE: u16 = 2;
 
@@ -317,21 +317,22 @@ impl Node {
         let at = call.ended.map_or(call.created, |ended| ended.at);
         for party in call.missed() {
             let device = party.key();
-            let note = loaded.blobs.iter().find(|(to, seq, ..)| (*to, *seq) == (device, NOTE));
-            let (revision, mut blob) = match (note, call.caller()) {
-                (Some((_, _, revision, blob)), _) => (*revision, blob.clone()),
+            let note = loaded.blobs.iter().find(|(to, .., blob)| *to == device && blob.kind == BlobKind::Note);
+            let mut blob = match (note, call.caller()) {
+                (Some((.., blob)), _) => blob.clone(),
                 // The caller left none: the device is told all the same.
-                (None, Some(caller)) => {
-                    (Revision::ZERO, Blob::new(BlobKind::Missed, caller.clone(), party.clone(), at, None))
-                }
+                (None, Some(caller)) => Blob::new(BlobKind::Missed, caller.clone(), party.clone(), at, None),
                 (None, None) => continue,
             };
             (blob.kind, blob.at) = (BlobKind::Missed, at);
             blob.media = call.ring.as_ref().map(|ring| ring.media);
-            writes.put(Key::Blob(call.id, device, NOTE), revision, blob.to_json())?;
+            // A note of an older version stands where it becomes a missed call.
+            let based_on = note.filter(|(_, seq, ..)| *seq == MISSED).map_or(Revision::ZERO, |(_, _, revision, _)| *revision);
+            writes.put(Key::Blob(call.id, device, MISSED), based_on, blob.to_json())?;
         }
         for (device, seq, revision, blob) in &loaded.blobs {
-            if blob.kind == BlobKind::Note && !call.missed().any(|party| party.key() == *device) {
+            let told = *seq == MISSED && call.missed().any(|party| party.key() == *device);
+            if blob.kind == BlobKind::Note && !told {
                 writes.delete(Key::Blob(call.id, *device, *seq), *revision);
             }
         }
@@ -367,7 +368,7 @@ impl Node {
 impl Loaded {
     /// A free number for a blob to this device, while it has room.
     fn free(&self, device: DeviceKey) -> Result<u16, Refused> {
-        let waiting = self.blobs.iter().filter(|(to, ..)| *to == device);
+        let waiting = self.blobs.iter().filter(|(to, seq, ..)| *to == device && *seq != NOTE);
         let (count, last) = waiting.fold((0, 0), |(count, last), (_, seq, ..)| (count + 1, last.max(*seq)));
         if count >= limits::BLOBS_PER_DEVICE {
             return Err(Refused::MailboxFull);

@@ -5,6 +5,7 @@ use std::fmt;
 use tandem_wire::id::BucketId;
 
 use crate::Key;
+use crate::key::{MISSED, NOTE};
 
 /// Kinds of records, each a bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,7 @@ impl Kinds {
     pub const ATTACHMENTS: Self = Self(2);
     /// What is sealed for devices, but for notes.
     pub const BLOBS: Self = Self(4);
-    /// Blobs with the number 0: the callers' notes for those who miss their calls.
+    /// Blobs with the number [`MISSED`]: they tell devices of calls that they have missed.
     pub const NOTES: Self = Self(8);
     /// Removed devices.
     pub const REMOVALS: Self = Self(16);
@@ -34,12 +35,14 @@ impl Kinds {
         Self(self.0 | other.0)
     }
 
-    /// The kind of a record; pairs and accounts have none that could be wanted.
+    /// The kind of a record; pairs, accounts and what callers leave for those who may miss their calls have none that could
+    /// be wanted.
     const fn of(key: Key) -> Self {
         match key {
             Key::Call(_) => Self::CALLS,
             Key::Attachment(..) => Self::ATTACHMENTS,
-            Key::Blob(_, _, 0) => Self::NOTES,
+            Key::Blob(_, _, MISSED) => Self::NOTES,
+            Key::Blob(_, _, NOTE) => Self(0),
             Key::Blob(..) => Self::BLOBS,
             Key::Removal(..) => Self::REMOVALS,
             Key::Pair(..) | Key::Account(..) => Self(0),
@@ -197,7 +200,7 @@ mod tests {
         let keys = [
             (Key::Call(call), Kinds::CALLS),
             (Key::Attachment(call, LegId::new(1).unwrap()), Kinds::ATTACHMENTS),
-            (Key::Blob(call, device, 0), Kinds::NOTES),
+            (Key::Blob(call, device, MISSED), Kinds::NOTES),
             (Key::Blob(call, device, 1), Kinds::BLOBS),
             (Key::Removal(PopId(1), device), Kinds::REMOVALS),
             (Key::Relay(PopId(1), RelayId(1)), Kinds::FLEET),
@@ -211,6 +214,8 @@ mod tests {
             assert!(!BucketSet::all().only(others).has(key), "{key}");
             assert_eq!(Kinds::without(others.left_out()), Some(others));
         }
+        let nobodys = BucketSet::all().only(Kinds::ALL.and(Kinds::FLEET));
+        assert!(!nobodys.has(Key::Blob(call, device, NOTE)), "what a caller leaves");
         assert_eq!((Kinds::ALL.left_out(), Kinds::without(64), Kinds::without(256)), (32, None, None));
     }
 }

@@ -29,6 +29,7 @@ use tandem_wire::units::Now;
 use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
 
+use crate::key::NOTE;
 use crate::limits::{OPS_PER_COMMAND, VALUE_LEN_MAX};
 use crate::{BucketSet, Change, Command, Event, Key, Kinds, Listing, Op, SeenLoad, Store, StoreError, Watch};
 
@@ -104,7 +105,7 @@ checks! {
     the_fleet_is_listed_and_followed_by_who_asks_for_it,
     a_restore_has_exactly_its_buckets,
     one_record_is_read_whatever_it_is_of,
-    a_pair_is_neither_listed_nor_followed,
+    a_pair_and_a_caller_s_note_are_neither_listed_nor_followed,
     only_the_kinds_that_are_wanted_are_listed_and_followed,
     commands_that_cannot_be_right_are_refused,
     a_watch_gives_every_change_after_its_revision_once_and_in_order,
@@ -275,14 +276,19 @@ async fn only_the_kinds_that_are_wanted_are_listed_and_followed(store: &Subject)
     }
 }
 
-async fn a_pair_is_neither_listed_nor_followed(store: &Subject) {
+async fn a_pair_and_a_caller_s_note_are_neither_listed_nor_followed(store: &Subject) {
     let call = new_call();
+    let note = Key::Blob(call, device(1), NOTE);
     let after = store.restore(&BucketSet::none()).await.unwrap().revision;
     let mut watch = store.watch(&BucketSet::of([call.bucket()]), after).await.unwrap();
-    commit(store, vec![put(pair(call), Revision::ZERO, b"v")]).await.unwrap();
+    commit(store, vec![put(pair(call), Revision::ZERO, b"v"), put(note, Revision::ZERO, b"v")]).await.unwrap();
     commit(store, vec![put(Key::Call(call), Revision::ZERO, b"v")]).await.unwrap();
     assert_eq!(next(&mut watch).await.unwrap().key, Key::Call(call));
-    assert!(!values(&store.restore(&BucketSet::all()).await.unwrap()).contains_key(&pair(call)));
+    let listed = values(&store.restore(&BucketSet::all()).await.unwrap());
+    assert!(!listed.contains_key(&pair(call)) && !listed.contains_key(&note));
+    // The note belongs to its call, and is found with it.
+    let loaded = store.load(call).await.unwrap();
+    assert!(loaded.entries.iter().any(|entry| entry.key == note));
 }
 
 async fn the_fleet_is_listed_and_followed_by_who_asks_for_it(store: &Subject) {

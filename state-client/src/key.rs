@@ -44,6 +44,12 @@ pub enum Key {
 #[error("not the path of a record")]
 pub struct KeyError;
 
+/// The number of a blob that tells a device of a call that it has missed: followed as [`crate::Kinds::NOTES`].
+pub const MISSED: u16 = 0;
+/// The number of what the caller has left for that case. It is nobody's until then: neither listed nor followed, only found
+/// with its call.
+pub const NOTE: u16 = u16::MAX;
+
 impl Key {
     /// The call that the record belongs to, if it belongs to one.
     #[must_use]
