@@ -110,6 +110,7 @@ async fn who_declines_who_is_busy_and_who_gives_up_is_told_to_the_other() {
     at_one.reject(Rejection::Declined).await.unwrap();
     let missed = soon(one.missed()).await.unwrap();
     assert_eq!((missed.call, &missed.from), (call.id(), alice.party()));
+    assert_eq!(missed.media, Some(Media::Audio), "as the caller's sealed note says");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

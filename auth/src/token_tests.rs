@@ -94,6 +94,9 @@ fn only_good_tokens_are_remembered_and_no_more_of_them_than_there_is_room_for() 
     for n in 0..1_000 {
         assert!(keys.verify(&format!("{token}{n}"), NOW).is_err());
         assert!(keys.verify(&token.replace('.', &format!(".{n}")), NOW).is_err());
+        let mut old = good();
+        old["exp"] = json!(NOW.as_secs() - n);
+        assert_eq!(keys.verify(&forged(&header(), &old), NOW), Err(TokenError::Expired));
     }
     assert_eq!(remembered(), 0);
     for n in 0..GOOD_TOKENS.get() + 10 {

@@ -54,9 +54,9 @@ pub const QUOTA_RETRY_MS: u64 = 10_000;
 pub const STORE_RETRY_MS: u64 = 1_000;
 /// Bytes that the directory may keep of its file in memory.
 pub const DIRECTORY_CACHE: usize = 64 << 20;
-/// Accounts that the directory keeps as it read them: 4,096 x 1 KiB, as accounts are; 10 devices with the longest of
-/// everything are some 25 KiB.
-pub const DIRECTORY_ACCOUNTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_095);
+/// Accounts that the directory keeps as it read them: 2,048 x 1 KiB, as accounts are; 50 MiB if each has ten devices with the
+/// longest of everything. Those that nobody knows too, so that the time of an answer does not tell them apart (attack S21).
+pub const DIRECTORY_ACCOUNTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2_047);
 /// How long requests that run may go on once the process is being stopped.
 pub const DRAIN: Duration = Duration::from_secs(2);
 /// How often a change of an account is tried again because another one was made meanwhile. Ten devices of an account that

@@ -6,6 +6,7 @@
 
 mod removal;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tandem_auth::rate::Limiter;
@@ -327,7 +328,8 @@ impl Node {
             (blob.kind, blob.at) = (BlobKind::Missed, at);
             blob.media = call.ring.as_ref().map(|ring| ring.media);
             // A note of an older version stands where it becomes a missed call.
-            let based_on = note.filter(|(_, seq, ..)| *seq == MISSED).map_or(Revision::ZERO, |(_, _, revision, _)| *revision);
+            let based_on =
+                note.filter(|(_, seq, ..)| *seq == MISSED).map_or(Revision::ZERO, |(_, _, revision, _)| *revision);
             writes.put(Key::Blob(call.id, device, MISSED), based_on, blob.to_json())?;
         }
         for (device, seq, revision, blob) in &loaded.blobs {
@@ -368,11 +370,12 @@ impl Node {
 impl Loaded {
     /// A free number for a blob to this device, while it has room.
     fn free(&self, device: DeviceKey) -> Result<u16, Refused> {
-        let waiting = self.blobs.iter().filter(|(to, seq, ..)| *to == device && *seq != NOTE);
-        let (count, last) = waiting.fold((0, 0), |(count, last), (_, seq, ..)| (count + 1, last.max(*seq)));
-        if count >= limits::BLOBS_PER_DEVICE {
+        let taken: BTreeSet<u16> =
+            self.blobs.iter().filter(|(to, seq, ..)| *to == device && *seq != NOTE).map(|(_, seq, ..)| *seq).collect();
+        if taken.len() >= limits::BLOBS_PER_DEVICE {
             return Err(Refused::MailboxFull);
         }
-        Ok(last.saturating_add(1).max(FIRST_FREE))
+        // The lowest: what is delivered goes by its revision, and a number that was another's before has a later one.
+        (FIRST_FREE..NOTE).find(|seq| !taken.contains(seq)).ok_or(Refused::MailboxFull)
     }
 }

@@ -47,8 +47,8 @@ pub struct KeyError;
 /// The number of a blob that tells a device of a call that it has missed: followed as [`crate::Kinds::NOTES`].
 pub const MISSED: u16 = 0;
 /// The number of what the caller has left for that case. It is nobody's until then: neither listed nor followed, only found
-/// with its call.
-pub const NOTE: u16 = u16::MAX;
+/// with its call. In the middle, since versions before there was this number count on from the highest.
+pub const NOTE: u16 = 0x7fff;
 
 impl Key {
     /// The call that the record belongs to, if it belongs to one.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Operations of one command. Under etcd's 128 of a transaction with room for its compares; a call, its pair, and an offer
-/// and a note for each of ten devices are 22.
+/// and a note for each of ten devices are 22; so are its end, when ten notes become missed calls.
 pub const OPS_PER_COMMAND: usize = 24;
 /// Bytes of one record. The largest there is: a sealed blob of 8 KiB in base64, with room.
 pub const VALUE_LEN_MAX: usize = 16 << 10;

@@ -6,7 +6,8 @@
 /// Hexadecimal digits, as in all our texts.
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// A text of at most `N` bytes, all of them ASCII. What goes over is left out, which callers see to by their `N`.
+/// A text of at most `N` bytes, all of them ASCII. What goes over is left out: callers see to it by their `N`, and their tests
+/// by the longest that they write.
 #[derive(Clone, Copy)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],

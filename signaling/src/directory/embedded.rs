@@ -85,12 +85,23 @@ impl File {
         id: &AccountId,
         change: impl FnOnce(&mut Account) -> Result<T, DirectoryError>,
     ) -> Result<(T, Account), Failed> {
-        let changed = write(&self.database, id, change);
-        // Whatever became of it: it is on the disk now, or may be.
-        let mut recent = self.recent();
+        // Whatever becomes of it, a panic of redb's too: it may be on the disk then.
+        let _forgotten = Forgotten { file: self, id };
+        write(&self.database, id, change)
+    }
+}
+
+/// An account that is read anew once this is dropped.
+struct Forgotten<'a> {
+    file: &'a File,
+    id: &'a AccountId,
+}
+
+impl Drop for Forgotten<'_> {
+    fn drop(&mut self) {
+        let mut recent = self.file.recent();
         recent.changes += 1;
-        recent.accounts.pop(id);
-        changed
+        recent.accounts.pop(self.id);
     }
 }
 

@@ -14,6 +14,7 @@ mod bodies;
 mod endorsements;
 mod idempotency;
 mod ids;
+mod notes;
 mod quotas;
 mod races;
 mod raw;

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tandem_auth::rate::Rate;
 use tandem_auth::{Claims, Grant, TokenKey, TokenKeys};
-use tandem_core::topology::Transport;
+use tandem_core::topology::{Blob, Transport};
 use tandem_signaling::directory::account::Account;
 use tandem_signaling::directory::{DeviceRecord, Devices, Directory, DirectoryError};
 use tandem_signaling::policy::Policy;
@@ -126,7 +126,7 @@ impl CountingStore {
 
     /// From now on calls are answered as they are now, except to who asks for the latest.
     pub(crate) async fn stays_behind(&self) {
-        let now = self.snapshot().await;
+        let now = self.everything().await;
         *self.behind.lock().unwrap() = Some(now);
     }
 
@@ -140,7 +140,17 @@ impl CountingStore {
         &self.store
     }
 
-    /// Every record, and the revision: if both are as they were, nothing was written, of what is not listed neither.
+    /// The records of all calls, those too that nobody lists.
+    async fn everything(&self) -> Listing {
+        let Listing { revision, .. } = self.snapshot().await;
+        let mut entries = Vec::new();
+        for call in self.calls().await {
+            entries.extend(self.store.load(call).await.unwrap().entries);
+        }
+        Listing { revision, entries }
+    }
+
+    /// Every record that is listed, and the revision: if both are as they were, nothing was written, of what is not listed neither.
     pub(crate) async fn snapshot(&self) -> Listing {
         self.store.restore(&BucketSet::all()).await.unwrap()
     }
@@ -151,9 +161,16 @@ impl CountingStore {
         entries.iter().filter_map(|entry| if let Key::Call(call) = entry.key { Some(call) } else { None }).collect()
     }
 
+    /// The blobs of all calls, notes that nobody follows among them.
+    pub(crate) async fn all_blobs(&self) -> Vec<(Key, Blob)> {
+        let entries = self.everything().await.entries;
+        let blobs = entries.iter().filter(|entry| matches!(entry.key, Key::Blob(..)));
+        blobs.map(|entry| (entry.key, Blob::from_json(&entry.value).unwrap())).collect()
+    }
+
     /// How many blobs wait.
     pub(crate) async fn blobs(&self) -> usize {
-        self.snapshot().await.entries.iter().filter(|entry| matches!(entry.key, Key::Blob(..))).count()
+        self.all_blobs().await.len()
     }
 }
 
