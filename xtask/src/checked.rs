@@ -17,7 +17,7 @@ const STEPS: &[Step] = &[
     Step { name: "web-tests", needs: &["npm"], run: || reported(npm(&["test", "-w", "web"])) },
     Step { name: "clippy", needs: &["web-build"], run: clippy },
     Step { name: "doc", needs: &["web-build"], run: doc },
-    Step { name: "build", needs: &["web-build"], run: || Child::cargo("build", &[]).run().map(passed) },
+    Step { name: "build", needs: &["web-build"], run: build },
     Step { name: "tests", needs: &["build"], run: tests },
     Step { name: "doctests", needs: &["build"], run: doctests },
     Step { name: "deny", needs: &[], run: deny },
@@ -67,6 +67,13 @@ fn doc() -> Result<Done, Trouble> {
     Child::cargo("doc", &["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").run().map(passed)
 }
 
+fn build() -> Result<Done, Trouble> {
+    // The product alone, as `cargo xtask dev` builds it: what it needs it must name itself, whatever the tests bring along.
+    Child::cargo("check", &[]).run()?;
+    // What tests and browsers run. With the features of `cargo test --workspace`, or all of it is compiled once more for each.
+    Child::cargo("build", &["--workspace", "--bins", "--examples"]).run().map(passed)
+}
+
 fn tests() -> Result<Done, Trouble> {
     if Child::new(place::cargo(), &["nextest", "--version"]).quiet().is_none() {
         println!(
@@ -96,8 +103,6 @@ fn deny() -> Result<Done, Trouble> {
 }
 
 fn e2e() -> Result<Done, Trouble> {
-    Child::cargo("build", &["-p", "tandem-client", "--example", "webrtc_echo"]).run()?;
-    Child::cargo("build", &["--example", "canaries"]).run()?;
     let example = |name| place::target().join("debug/examples").join(name);
     reported(
         npm(&["test", "-w", "e2e"])
