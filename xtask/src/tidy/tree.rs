@@ -12,7 +12,8 @@ use crate::child::Child;
 use crate::{Trouble, place};
 
 /// Directories that tools make, by name, wherever they are.
-const MADE: &[&str] = &[".git", "target", "node_modules", "dist", "artifacts", "corpus"];
+const MADE: &[&str] =
+    &[".git", "target", "node_modules", "dist", "artifacts", "corpus", ".hypothesis", ".schemathesis"];
 
 /// One text file.
 #[derive(Debug)]
