@@ -20,5 +20,7 @@ export default defineConfig({
   test: {
     include: ["src/**/*.test.ts"],
     environment: "node",
+    // For a test that hangs. A safety number alone is two seconds of hashing, and a busy machine takes several times as long.
+    testTimeout: 60_000,
   },
 });

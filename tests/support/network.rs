@@ -289,10 +289,10 @@ impl Fleet {
         legs.map(|entry| (Attachment::from_json(&entry.value).unwrap(), entry.revision)).collect()
     }
 
-    /// A client of a leg of a call, on a socket of its own at an address of the clients'.
-    pub(crate) fn client_at(&self, address: Ipv4Addr, call: CallId, leg: u16) -> Client {
+    /// A client of a leg of a call, on a socket of its own at an address of the clients' and a port, 0 for any.
+    pub(crate) fn client_at(&self, from: (Ipv4Addr, u16), call: CallId, leg: u16) -> Client {
         let socket = self.within("clients", || {
-            let socket = UdpSocket::bind((address, 0)).unwrap();
+            let socket = UdpSocket::bind(from).unwrap();
             socket.connect(TURN).unwrap();
             socket
         });
@@ -321,7 +321,7 @@ impl Fleet {
         let id = CallId::new(POP, bucket, u128::from(getrandom::u64().unwrap()));
         let command = CallCommand::Create { id, kind: CallKind::OneToOne, legs: 2 };
         self.put_call(id, |_| Call::apply(None, command, clock::now()).unwrap());
-        let mut clients = [1, 2].map(|leg| self.client_at(address("clients"), id, leg));
+        let mut clients = [1, 2].map(|leg| self.client_at((address("clients"), 0), id, leg));
         let [alice, bob] = &mut clients;
         let (at_alice, at_bob) = (alice.allocate(), bob.allocate());
         assert!(matches!((alice.bind(CHANNEL, at_bob), bob.bind(CHANNEL, at_alice)), (Said::Yes(_), Said::Yes(_))));

@@ -36,14 +36,15 @@ impl Child {
         Self { shown, command }
     }
 
-    /// cargo with these arguments; CI holds it to the committed lockfile.
+    /// cargo with these arguments; CI holds it to the committed lockfile, and keeps nothing for a next build.
     pub(crate) fn cargo(subcommand: &str, arguments: &[&str]) -> Self {
         let mut all: Vec<&str> = subcommand.split(' ').collect();
         if place::in_ci() && subcommand != "fmt" {
             all.push("--locked");
         }
         all.extend(arguments);
-        Self::new(place::cargo(), &all)
+        let child = Self::new(place::cargo(), &all);
+        if place::in_ci() { child.env("CARGO_INCREMENTAL", "0") } else { child }
     }
 
     /// Sets an environment variable for it.
