@@ -111,7 +111,7 @@ impl IncomingCall {
         &self.said
     }
 
-    /// How much longer it rings.
+    /// How much longer it rings, by the clock of the server that said so. When it is over the server says that too.
     #[must_use]
     pub fn ring_remaining(&self) -> Duration {
         self.rings_until.saturating_duration_since(Instant::now())

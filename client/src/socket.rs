@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Serialize;
@@ -73,6 +74,35 @@ impl End {
     }
 }
 
+/// What follows a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    AtOnce,
+    Pause,
+    /// The app says when to go on.
+    Stop(Link),
+}
+
+/// Whether the connection before ended because its token had run out.
+#[derive(Debug, Default)]
+struct Renewal(bool);
+
+impl Renewal {
+    /// After a connection that ended like this; `ready`: for how long the device was up to date over it, if it was.
+    fn next(&mut self, end: End, ready: Option<Duration>) -> Next {
+        // A token that was good has run out, and there is another one. Tokens that are good for moments only are not good.
+        let renews = end == End::Token && ready.is_some_and(|held| !self.0 || held >= limits::TOKEN_HELD);
+        self.0 = renews;
+        match end {
+            End::Token if renews => Next::AtOnce,
+            End::Token => Next::Stop(Link::TokenRefused),
+            End::Lost => Next::Pause,
+            End::Displaced => Next::Stop(Link::Displaced),
+            End::Refused(code) => Next::Stop(Link::Refused(code)),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Acks<'a> {
     #[serde(rename = "type")]
@@ -119,57 +149,49 @@ impl Socket {
     /// Runs until it is dropped.
     pub(crate) async fn run(mut self) {
         let mut jitter = Jitter::new(limits::RECONNECT);
-        let mut ended_by_token = false;
+        let mut renewal = Renewal::default();
         loop {
             self.link.send_replace(Link::Connecting);
             let (end, ready) = self.once().await;
-            if ready {
+            if ready.is_some() {
                 jitter.reset();
             }
-            let stop = match end {
-                End::Lost => None,
-                End::Displaced => Some(Link::Displaced),
-                // It was good before: it has run out, and there is another one. Once.
-                End::Token if ready && !ended_by_token => {
-                    ended_by_token = true;
-                    continue;
+            match renewal.next(end, ready.map(|since| since.elapsed())) {
+                Next::AtOnce => {}
+                Next::Stop(link) => {
+                    self.link.send_replace(link);
+                    self.again.notified().await;
                 }
-                End::Token => Some(Link::TokenRefused),
-                End::Refused(code) => Some(Link::Refused(code)),
-            };
-            ended_by_token = false;
-            if let Some(link) = stop {
-                self.link.send_replace(link);
-                self.again.notified().await;
-                continue;
-            }
-            self.link.send_replace(Link::Away);
-            tokio::select! {
-                () = sleep(jitter.pause(draw())) => {}
-                () = self.again.notified() => {}
+                Next::Pause => {
+                    self.link.send_replace(Link::Away);
+                    tokio::select! {
+                        () = sleep(jitter.pause(draw())) => {}
+                        () = self.again.notified() => {}
+                    }
+                }
             }
         }
     }
 
-    /// One connection; how it ended, and whether the device was up to date before.
-    async fn once(&mut self) -> (End, bool) {
+    /// One connection; how it ended, and since when the device was up to date, if it was.
+    async fn once(&mut self) -> (End, Option<Instant>) {
         let token = match self.tokens.fresh().await {
             Ok(token) => token,
-            Err(TokenError::Away) => return (End::Lost, false),
-            Err(TokenError::Refused) => return (End::Token, false),
+            Err(TokenError::Away) => return (End::Lost, None),
+            Err(TokenError::Refused) => return (End::Token, None),
         };
         let opened = timeout(limits::CONNECT_WITHIN, open(&self.router, token.expose())).await;
         match opened.unwrap_or(Err(End::Lost)) {
             Ok(mut stream) => {
-                let mut ready = false;
+                let mut ready = None;
                 let end = self.serve(&mut stream, &mut ready).await;
                 (end, ready)
             }
-            Err(end) => (end, false),
+            Err(end) => (end, None),
         }
     }
 
-    async fn serve(&mut self, stream: &mut WebSocketStream<TcpStream>, ready: &mut bool) -> End {
+    async fn serve(&mut self, stream: &mut WebSocketStream<TcpStream>, ready: &mut Option<Instant>) -> End {
         self.book.connected();
         let mut heard = Instant::now();
         let mut ids = Vec::new();
@@ -181,7 +203,7 @@ impl Socket {
                         Some(Ok(Message::Text(text))) => match push::read(text.as_str()) {
                             Some(Came::Push(push)) => self.book.take(push),
                             Some(Came::Ready(revision)) => {
-                                *ready = true;
+                                ready.get_or_insert_with(Instant::now);
                                 self.look_after();
                                 self.link.send_replace(Link::Ready(revision));
                             }
@@ -319,5 +341,23 @@ mod tests {
         let id = format!("call_{}.{}.{}", "0".repeat(26), u16::MAX, u64::MAX);
         let ids = vec![id; limits::ACKS_AT_ONCE];
         assert!(serde_json::to_string(&Acks { kind: "ack", ids: &ids }).unwrap().len() <= 4 << 10);
+    }
+
+    #[test]
+    fn a_token_that_ran_out_is_renewed_as_often_as_it_does_and_one_that_is_refused_at_once_is_not() {
+        let (long, short) = (Some(Duration::from_secs(3_600)), Some(Duration::from_millis(10)));
+        let refused = Next::Stop(Link::TokenRefused);
+        let mut renewal = Renewal::default();
+        for _ in 0..10 {
+            assert_eq!(renewal.next(End::Token, long), Next::AtOnce);
+        }
+        // Once may be chance: the one that was drawn had hardly any time left.
+        assert_eq!(renewal.next(End::Lost, long), Next::Pause);
+        assert_eq!(renewal.next(End::Token, short), Next::AtOnce);
+        assert_eq!(renewal.next(End::Token, short), refused);
+        // Not good from the first, and after another one.
+        assert_eq!(renewal.next(End::Token, None), refused);
+        assert_eq!(renewal.next(End::Token, long), Next::AtOnce);
+        assert_eq!(renewal.next(End::Token, None), refused);
     }
 }

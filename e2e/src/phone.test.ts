@@ -76,18 +76,34 @@ test("a call rings, is answered, talks through the relay, is muted, and is hung 
   await a.picture(out, "05-call");
   await b.picture(out, "06-call-phone-dark");
 
-  await a.click("mute");
-  await a.click("camera");
-  await until("no more pictures come", { timeout_ms: 5_000, every_ms: 500 }, async () => {
+  // The fake microphone beeps once a second.
+  const comes = async () => {
     const before = await b.media();
-    await new Promise((resolve) => setTimeout(resolve, 400));
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
     const after = await b.media();
-    return before !== null && after !== null && after.frames === before.frames;
-  });
+    if (before === null || after === null || after.audio_packets === before.audio_packets) return null;
+    return { sound: after.audio_energy - before.audio_energy > 1e-7, pictures: after.frames > before.frames };
+  };
+  const only = (what: string, wanted: { sound: boolean; pictures: boolean }) =>
+    until(what, { timeout_ms: 15_000 }, async () => JSON.stringify(await comes()) === JSON.stringify(wanted));
+  await a.click("mute");
+  await only("pictures come, and no sound", { sound: false, pictures: true });
+  await a.click("camera");
+  await only("nothing comes", { sound: false, pictures: false });
   await a.picture(out, "07-muted");
   await a.click("mute");
-  await a.click("camera");
+  await only("sound comes, and no pictures", { sound: true, pictures: false });
+  await a.click("mute");
+  // The microphone is switched while the camera opens, which is asked for twice: each is as it was asked for last.
+  await a.page.evaluate(() => {
+    const click = (id: string) => document.querySelector<HTMLButtonElement>(`[data-testid="${id}"]`)?.click();
+    ["camera", "camera", "mute"].forEach(click);
+  });
   await b.talks();
+  expect(await a.page.textContent('[data-testid="mute"]')).toBe("Mute");
+  await until("the other side reads what it hears", { timeout_ms: 5_000 }, async () =>
+    (await b.page.textContent('[data-testid="status"]')) === "Connected",
+  );
   await a.click("hang-up");
   await a.ends("hung-up");
   await b.ends("hung-up");

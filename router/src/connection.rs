@@ -49,6 +49,8 @@ pub(crate) enum End {
     Unauthorized,
     /// It has connected anew.
     Elsewhere,
+    /// Its account has too many connections.
+    Overloaded,
 }
 
 impl End {
@@ -59,6 +61,7 @@ impl End {
             Self::Idle => (1001, "idle"),
             Self::Slow => (1008, "too slow"),
             Self::Flood => (1008, "too many frames"),
+            Self::Overloaded => (1013, "too many connections of this account"),
             Self::TooLarge => (1009, "frame too large"),
             Self::NotUnderstood => (4400, "not understood"),
             Self::Unauthorized => (4401, "token no longer good"),
@@ -76,6 +79,7 @@ impl End {
             Self::NotUnderstood => Cause::NotUnderstood,
             Self::Unauthorized => Cause::Unauthorized,
             Self::Elsewhere => Cause::Elsewhere,
+            Self::Overloaded => Cause::Overloaded,
         }
     }
 }

@@ -4,12 +4,14 @@
 //! never waits: what a connection does not take is given up, what has to be written is handed to [`crate::writer`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use tandem_core::call::pushes;
 use tandem_core::mailbox::{Cause, ConnectionId, Input, Mailboxes, Output};
 use tandem_core::topology::Phase;
-use tandem_state_client::{BucketSet, Changes, Entry, Followed, Kinds, Listing, Revision, Store, follow};
+use tandem_state_client::{self as state, BucketSet, Changes, Followed, Kinds, Listing, Revision, Store, follow};
 use tandem_telemetry::metric::router as metric;
 use tandem_wire::id::CallId;
 use tandem_wire::party::{DeviceKey, Party};
@@ -17,6 +19,7 @@ use tandem_wire::units::Mono;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::absent::Absent;
 use crate::connection::{End, Outgoing};
 use crate::limits;
 use crate::outbox::{Connection, Fed, Waiting, record_text};
@@ -49,7 +52,11 @@ struct Hub {
     view: View,
     mailboxes: Mailboxes,
     connections: HashMap<ConnectionId, Connection>,
+    /// How many each account has, by a hash of it: ids of accounts are long.
+    accounts: HashMap<u64, usize>,
+    hasher: RandomState,
     writer: Writer,
+    absent: Absent,
     at: Revision,
 }
 
@@ -67,7 +74,10 @@ pub(crate) async fn run(
         view: View::default(),
         mailboxes: Mailboxes::default(),
         connections: HashMap::new(),
+        accounts: HashMap::new(),
+        hasher: RandomState::new(),
         writer: Writer::new(store),
+        absent: Absent::default(),
         at: Revision::ZERO,
     };
     // Nobody is served before the store has been seen as a whole.
@@ -129,7 +139,7 @@ impl Hub {
             let mut event = Some(first);
             while let Some(change) = event {
                 seen.extend(match change.value {
-                    Some(value) => self.view.put(&Entry { key: change.key, revision, value }),
+                    Some(value) => self.view.put(&state::Entry { key: change.key, revision, value }),
                     None => self.view.remove(change.key),
                 });
                 event = events.next_if(|next| next.revision == revision);
@@ -167,16 +177,20 @@ impl Hub {
             let text = record_text(&self.view, known, push.to, device, push.what, now);
             told.extend(text.map(|text| (connection, text)));
         }
-        // A device that is connected here is not away, whoever thought so.
-        let here: Vec<Party> = known
-            .call
-            .legs
-            .iter()
-            .filter(|leg| leg.away.is_some() && known.call.phase() != Phase::Ended)
-            .filter_map(|leg| leg.party.clone())
-            .filter(|party| self.mailboxes.connection(party.key()).is_some())
-            .collect();
-        for party in here {
+        // A device that is connected here is not away, whoever thought so; one that has left here is, if nobody has said so since.
+        let mut wrong = Vec::new();
+        for leg in known.call.legs.iter().filter(|_| known.call.phase() != Phase::Ended) {
+            let Some(party) = &leg.party else { continue };
+            let connected = self.mailboxes.connection(party.key()).is_some();
+            let was_there = old.is_some_and(|old| old.leg_of(party).is_some_and(|leg| leg.away.is_none()));
+            match (leg.away.is_some(), connected) {
+                (true, false) if was_there => self.absent.settled(party.key(), id),
+                (true, true) => wrong.push(party.clone()),
+                (false, false) if self.absent.owed(party.key(), id) => wrong.push(party.clone()),
+                _ => {}
+            }
+        }
+        for party in wrong {
             self.presence(&party);
         }
         for (connection, text) in told {
@@ -191,18 +205,21 @@ impl Hub {
                     let _ = outgoing.try_send(Outgoing::Close(End::Unauthorized));
                     return;
                 }
+                let of_account = self.accounts.entry(self.hasher.hash_one(&party.account)).or_default();
+                if *of_account >= limits::ACCOUNT_CONNECTIONS {
+                    let _ = outgoing.try_send(Outgoing::Close(End::Overloaded));
+                    return;
+                }
+                *of_account += 1;
                 let device = party.key();
                 self.connections.insert(id, Connection::new(party, issued, expires, outgoing));
                 metric::CONNECTIONS.set(gauge(self.connections.len()));
                 self.mailboxes.handle(Input::Connected(device, id));
+                self.absent.back(device);
             }
             Event::Disconnected(id) => {
-                if let Some(connection) = self.connections.remove(&id) {
-                    metric::CONNECTIONS.set(gauge(self.connections.len()));
-                    self.mailboxes.handle(Input::Disconnected(connection.device, id));
-                    self.drain();
-                    self.presence(&connection.party);
-                }
+                self.gone(id);
+                self.drain();
             }
             Event::Taken(id) => {
                 if let Some(open) = self.connections.get_mut(&id) {
@@ -272,7 +289,7 @@ impl Hub {
                 let party = open.party.clone();
                 self.presence(&party);
             }
-            Fed::Slow => self.give_up(connection),
+            Fed::Slow => self.gone(connection),
         }
     }
 
@@ -309,6 +326,7 @@ impl Hub {
         for connection in over {
             self.end(connection, End::Unauthorized);
         }
+        self.absent.forget_old(now);
     }
 
     /// Ends a connection with a word. Its task says when it is gone.
@@ -316,15 +334,24 @@ impl Hub {
         if let Some(open) = self.connections.get(&connection)
             && open.outgoing.try_send(Outgoing::Close(end)).is_err()
         {
-            self.give_up(connection);
+            self.gone(connection);
         }
     }
 
-    /// Ends a connection that takes nothing more: what it was not told it finds when it comes back.
-    fn give_up(&mut self, connection: ConnectionId) {
-        if let Some(open) = self.connections.remove(&connection) {
-            metric::CONNECTIONS.set(gauge(self.connections.len()));
-            self.mailboxes.handle(Input::Disconnected(open.device, connection));
+    /// A connection has ended, or takes nothing more: what it was not told its device finds when it comes back.
+    fn gone(&mut self, connection: ConnectionId) {
+        let Some(open) = self.connections.remove(&connection) else { return };
+        if let Entry::Occupied(mut of_account) = self.accounts.entry(self.hasher.hash_one(&open.party.account)) {
+            *of_account.get_mut() -= 1;
+            if *of_account.get() == 0 {
+                of_account.remove();
+            }
+        }
+        metric::CONNECTIONS.set(gauge(self.connections.len()));
+        self.mailboxes.handle(Input::Disconnected(open.device, connection));
+        // A newer connection of the device has closed this one.
+        if self.mailboxes.connection(open.device).is_none() {
+            self.absent.left(open.device, tandem_net::clock::now().mono);
             self.presence(&open.party);
         }
     }

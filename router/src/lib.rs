@@ -4,6 +4,7 @@
 //! store, and tells each device by revision what has changed. Messages other than calls come later: a queue here holds
 //! names of sealed blobs (`core::mailbox`), whatever they are about.
 
+mod absent;
 mod connect;
 mod connection;
 mod hub;

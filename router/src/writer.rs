@@ -147,13 +147,15 @@ impl Writer {
     }
 }
 
-/// Writes down once whether a device is there. While the store is away it waits: the call goes on meanwhile.
+/// Writes down once whether a device is there. While the store is away it waits, however long: the call goes on meanwhile, and
+/// nobody else would ever write it.
 async fn write_presence(store: &dyn Store, id: CallId, party: &Party, connected: bool) {
-    for _ in 0..limits::DECISIONS {
+    let mut decisions = 0;
+    while decisions < limits::DECISIONS {
         let result = write_once(store, id, party, connected).await;
         match result {
             Ok(()) => return,
-            Err(StoreError::Stale { .. }) => {}
+            Err(StoreError::Stale { .. }) => decisions += 1,
             Err(error) if error.is_away() => sleep(limits::WRITE_RETRY).await,
             Err(error) => {
                 tracing::warn!(%error, "it cannot be written down whether a device is there");

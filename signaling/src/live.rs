@@ -56,15 +56,22 @@ impl Live {
 
     /// Takes over a whole list. What is not in it is gone.
     pub(crate) fn replace(&self, listing: &Listing) -> Vec<Change> {
-        let before: BTreeSet<CallId> = self.with(|seen| {
-            let before = seen.calls.keys().copied().collect();
-            let Seen { placing, placing_by, placing_at, .. } = std::mem::take(seen);
-            *seen = Seen { placing, placing_by, placing_at, ..Seen::default() };
-            before
+        // Made aside and taken over at once: whoever asks meanwhile must not find half of it, and a removed device let in.
+        let made = Self::default();
+        let mut changes: Vec<_> = listing.entries.iter().filter_map(|entry| made.put(entry)).collect();
+        let made = made.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.with(|seen| {
+            let before = std::mem::replace(seen, made);
+            (seen.placing, seen.placing_by, seen.placing_at) = (before.placing, before.placing_by, before.placing_at);
+            for (id, (revision, call)) in before.calls {
+                if revision > listing.revision {
+                    // Written by this node since the list was made.
+                    seen.note(id, revision, &call);
+                } else if !seen.calls.contains_key(&id) {
+                    changes.push(Change::Gone(id));
+                }
+            }
         });
-        let mut changes: Vec<_> = listing.entries.iter().filter_map(|entry| self.put(entry)).collect();
-        let there: BTreeSet<CallId> = listing.entries.iter().filter_map(|entry| entry.key.call()).collect();
-        changes.extend(before.difference(&there).copied().map(Change::Gone));
         changes
     }
 
@@ -109,17 +116,7 @@ impl Live {
 
     /// Takes in a call as it is at a revision: this node wrote it, or was told of it.
     pub(crate) fn note(&self, id: CallId, revision: Revision, call: &Arc<Call>) {
-        self.with(|seen| {
-            if seen.calls.get(&id).is_some_and(|(known, _)| *known >= revision) {
-                return;
-            }
-            seen.forget(id);
-            seen.count(call, 1);
-            for party in call.parties() {
-                seen.by_device.entry(party.key()).or_default().insert(id);
-            }
-            seen.calls.insert(id, (revision, Arc::clone(call)));
-        });
+        self.with(|seen| seen.note(id, revision, call));
     }
 
     /// Takes a place for one more call of `account` to `callee`, if there is one. It is counted as a call until it is given
@@ -226,6 +223,18 @@ impl Live {
 }
 
 impl Seen {
+    fn note(&mut self, id: CallId, revision: Revision, call: &Arc<Call>) {
+        if self.calls.get(&id).is_some_and(|(known, _)| *known >= revision) {
+            return;
+        }
+        self.forget(id);
+        self.count(call, 1);
+        for party in call.parties() {
+            self.by_device.entry(party.key()).or_default().insert(id);
+        }
+        self.calls.insert(id, (revision, Arc::clone(call)));
+    }
+
     fn forget(&mut self, id: CallId) {
         let Some((_, call)) = self.calls.remove(&id) else { return };
         self.count(&call, -1);
@@ -268,5 +277,74 @@ fn add(counts: &mut HashMap<AccountId, usize>, account: &AccountId, by: isize) {
         }
         None if by > 0 => _ = counts.insert(account.clone(), by.unsigned_abs()),
         None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tandem_core::topology::{CallCommand, CallKind};
+    use tandem_wire::id::{BucketId, PopId};
+
+    use super::*;
+
+    const POP: PopId = PopId(1);
+
+    fn party(n: u32) -> Party {
+        Party { account: format!("account-{n}").parse().unwrap(), device: "dev_1".parse().unwrap() }
+    }
+
+    fn entry(key: Key, value: Vec<u8>, revision: u64) -> Entry {
+        Entry { key, value: value.into(), revision: Revision(revision) }
+    }
+
+    fn removal(n: u32) -> Entry {
+        let removal = Removal::new(party(n), Wall::from_secs(1_000));
+        entry(Key::Removal(POP, party(n).key()), removal.to_json().unwrap(), 1)
+    }
+
+    fn call(n: u128, revision: u64) -> (CallId, Arc<Call>, Entry) {
+        let id = CallId::new(POP, BucketId(1), n);
+        let create = CallCommand::Create { id, kind: CallKind::OneToOne, legs: 2 };
+        let call = Call::apply(None, create, tandem_net::clock::now()).unwrap();
+        let entry = entry(Key::Call(id), call.to_json().unwrap(), revision);
+        (id, Arc::new(call), entry)
+    }
+
+    #[test]
+    fn a_removed_device_stays_removed_at_every_moment_in_which_a_list_is_taken_over() {
+        let live = Live::default();
+        let listing = Listing { entries: (0..200).map(removal).collect(), revision: Revision(1) };
+        live.replace(&listing);
+        let done = AtomicBool::new(false);
+        let let_in = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let mut let_in = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let_in += usize::from(!live.is_void(&party(199), Some(999)));
+                }
+                let_in
+            });
+            (0..300).for_each(|_| _ = live.replace(&listing));
+            done.store(true, Ordering::Relaxed);
+            asking.join().unwrap()
+        });
+        assert_eq!(let_in, 0);
+    }
+
+    #[test]
+    fn what_this_node_wrote_after_a_list_was_made_stays_and_what_the_list_lacks_is_gone() {
+        let live = Live::default();
+        let (first, _, old) = call(1, 3);
+        let (second, newer, _) = call(2, 9);
+        live.put(&old);
+        live.note(second, Revision(9), &newer);
+        let (third, _, listed) = call(3, 5);
+        let changes = live.replace(&Listing { entries: vec![listed], revision: Revision(7) });
+        let gone: Vec<CallId> =
+            changes.iter().filter_map(|change| if let Change::Gone(id) = change { Some(*id) } else { None }).collect();
+        assert_eq!((gone, live.count()), (vec![first], 2));
+        assert!(live.known(second, Revision(9)).is_some() && live.known(third, Revision(5)).is_some());
     }
 }

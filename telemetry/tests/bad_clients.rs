@@ -196,22 +196,35 @@ async fn a_client_that_stops_reading_is_closed() {
 }
 
 #[tokio::test]
-async fn one_connection_over_the_cap_is_closed_at_once_and_a_place_that_is_free_again_is_used() {
-    let server = Server::start(router(), Limits { header_read: PATIENCE, ..small() }).await;
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        let mut stream = server.connect().await;
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-        let mut byte = [0; 1];
-        stream.read_exact(&mut byte).await.unwrap();
-        held.push(stream);
+async fn one_connection_over_the_cap_is_told_to_come_back_and_closed_and_a_place_that_is_free_again_is_used() {
+    let all = Limits { connections: 4, connections_per_source: 8, header_read: PATIENCE, ..small() };
+    let of_source = Limits { connections: 8, connections_per_source: 4, ..all.clone() };
+    for (limits, status, code) in
+        [(all, "503 Service Unavailable", "overloaded"), (of_source, "429 Too Many Requests", "rate_limited")]
+    {
+        let server = Server::start(router(), limits).await;
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut stream = server.connect().await;
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            let mut byte = [0; 1];
+            stream.read_exact(&mut byte).await.unwrap();
+            held.push(stream);
+        }
+        // Whether it asks for something or not.
+        for request in [String::new(), get_request("/")] {
+            let answer = server.exchange(&request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+            assert!(
+                answer.contains("\r\nretry-after: ") && answer.contains(&format!("\"code\":\"{code}\"")),
+                "{answer}"
+            );
+        }
+        drop(held);
+        timeout(PATIENCE, async { while !server.exchange(&get_request("/")).await.starts_with("HTTP/1.1 200 ") {} })
+            .await
+            .expect("no place was free again");
     }
-    let mut fifth = server.connect().await;
-    assert_eq!(rest(&mut fifth).await, "");
-    drop(held);
-    timeout(PATIENCE, async { while !server.exchange(&get_request("/")).await.starts_with("HTTP/1.1 200 ") {} })
-        .await
-        .expect("no place was free again");
 }
 
 #[tokio::test]

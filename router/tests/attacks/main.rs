@@ -13,5 +13,6 @@
 mod door;
 mod frames;
 mod place;
+mod presence;
 mod sessions;
 mod socket;

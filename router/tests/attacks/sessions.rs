@@ -56,6 +56,33 @@ async fn a_newer_connection_of_the_same_device_closes_the_older_with_4409_and_no
     }
 }
 
+/// Whoever gets tokens for many devices of one account does not take the places of all.
+#[tokio::test]
+async fn an_account_has_32_connections_and_one_more_is_told_to_come_back_with_1013() {
+    let running = Running::new().await;
+    let mut open = Vec::new();
+    for n in 0..32 {
+        let mut socket = Socket::open(running.address, &token("alice", &format!("dev_{n}"))).await;
+        socket.caught_up().await;
+        open.push(socket);
+    }
+    for _ in 0..2 {
+        let mut more = Socket::open(running.address, &token("alice", "dev_32")).await;
+        assert_eq!(more.end().await, Some(1013));
+    }
+    Socket::open(running.address, &token("bob", "dev_1")).await.caught_up().await;
+    // A place that is given back is another one's.
+    drop(open.pop());
+    timeout(LONG, async {
+        while Socket::open(running.address, &token("alice", "dev_32")).await.next().await == Seen::Close(1013) {}
+    })
+    .await
+    .expect("its place is never free again");
+    for socket in &mut open {
+        assert_eq!(socket.within(Duration::from_millis(10)).await, None);
+    }
+}
+
 /// S15, docs/api.md: 4401.
 #[tokio::test]
 async fn a_token_that_expires_closes_its_open_connection_with_4401_within_two_seconds() {
@@ -133,7 +160,7 @@ async fn a_router_that_stops_says_so_to_everybody() {
     let mut running = Running::new().await;
     let mut sockets = Vec::new();
     for n in 0..50 {
-        let mut socket = Socket::open(running.address, &token("alice", &format!("dev_{n}"))).await;
+        let mut socket = Socket::open(running.address, &token(&format!("account-{n}"), "dev_1")).await;
         socket.caught_up().await;
         sockets.push(socket);
     }

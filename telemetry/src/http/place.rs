@@ -36,6 +36,15 @@ struct Taken {
     by_source: HashMap<Source, usize>,
 }
 
+/// Who has as many connections as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All clients together.
+    Server,
+    /// The source of this one.
+    Source,
+}
+
 /// The places of one server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places(Arc<Mutex<Taken>>);
@@ -56,16 +65,22 @@ impl Place {
 }
 
 impl Places {
-    /// A place for a connection from `source`, if there is one.
-    pub(super) fn take(&self, source: Source, all: usize, per_source: usize) -> Option<Arc<Place>> {
+    /// A place for a connection from `source`.
+    ///
+    /// # Errors
+    /// Who has too many.
+    pub(super) fn take(&self, source: Source, all: usize, per_source: usize) -> Result<Arc<Place>, Full> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_source = taken.by_source.get(&source).copied().unwrap_or_default();
-        if taken.all >= all || of_source >= per_source {
-            return None;
+        if of_source >= per_source {
+            return Err(Full::Source);
+        }
+        if taken.all >= all {
+            return Err(Full::Server);
         }
         taken.all += 1;
         taken.by_source.insert(source, of_source + 1);
-        Some(Arc::new(Place { source, places: self.clone() }))
+        Ok(Arc::new(Place { source, places: self.clone() }))
     }
 
     /// How many are taken.
@@ -95,13 +110,13 @@ mod tests {
         let source = |text: &str| Source::of(text.parse().unwrap());
         let one = places.take(source("192.0.2.1"), 3, 2).unwrap();
         let two = places.take(source("::ffff:192.0.2.1"), 3, 2).unwrap();
-        assert!(places.take(source("192.0.2.1"), 3, 2).is_none());
+        assert_eq!(places.take(source("192.0.2.1"), 3, 2).unwrap_err(), Full::Source);
         let other = places.take(source("2001:db8::1"), 3, 2).unwrap();
-        assert!(places.take(source("2001:db8:0:1::1"), 3, 2).is_none(), "all are taken");
+        assert_eq!(places.take(source("2001:db8:0:1::1"), 3, 2).unwrap_err(), Full::Server);
         drop((one, two));
         assert_eq!(places.taken(), 1);
         let again = places.take(source("2001:db8::ffff"), 3, 2).unwrap();
-        assert!(places.take(source("2001:db8::2"), 3, 2).is_none(), "the /64 is one source");
+        assert_eq!(places.take(source("2001:db8::2"), 3, 2).unwrap_err(), Full::Source, "the /64 is one source");
         drop((other, again));
         assert!(places.taken() == 0 && places.0.lock().unwrap().by_source.is_empty());
     }

@@ -3,17 +3,20 @@
 //! Decides who gets a connection and what ends the loop: being told to, and nothing else (attack S11).
 
 use std::future::Future;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::{Router, middleware};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::allow::Networks;
-use super::place::{Places, Source};
+use super::place::{Full, Places, Source};
 use super::{Problem, connection, guard};
 use crate::limits;
 use crate::metric::{self, Closed};
@@ -23,9 +26,9 @@ use crate::metric::{self, Closed};
 pub struct Limits {
     /// From where connections are taken.
     pub from: Networks,
-    /// Connections at once. One more is closed at once.
+    /// Connections at once. One more gets 503 and is closed, whatever it asks.
     pub connections: usize,
-    /// Connections at once of one IPv4 address or one IPv6 /64.
+    /// Connections at once of one IPv4 address or one IPv6 /64. One more gets 429 and is closed.
     pub connections_per_source: usize,
     /// Bytes of a request line and its headers.
     pub head_bytes: usize,
@@ -102,8 +105,11 @@ pub async fn serve_within(
                 Ok((stream, peer)) => {
                     let source = Source::of(peer.ip());
                     match places.take(source, limits.connections, limits.connections_per_source) {
-                        None => metric::HTTP_CLOSED.of(Closed::OverCap.label()).add(1),
-                        Some(place) => {
+                        Err(full) => {
+                            metric::HTTP_CLOSED.of(Closed::OverCap.label()).add(1);
+                            turn_away(stream, full);
+                        }
+                        Ok(place) => {
                             let (router, closing) = (router.clone(), closing.subscribe());
                             connections.spawn(connection::serve(stream, place, router, Arc::clone(&limits), closing));
                         }
@@ -134,4 +140,28 @@ pub async fn serve_within(
 #[allow(clippy::cast_precision_loss, reason = "connections are capped far below 2^53")]
 const fn gauge(n: usize) -> f64 {
     n as f64
+}
+
+/// Says to one that has no place when to come back, as far as its socket takes it at once: nobody waits for it.
+fn turn_away(stream: TcpStream, full: Full) {
+    let (status, problem) = match full {
+        Full::Server => {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            (status, Problem::new(status, "overloaded", "Too many connections"))
+        }
+        Full::Source => {
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            (status, Problem::new(status, "rate_limited", "Too many connections from one address"))
+        }
+    };
+    let (Ok(mut stream), Ok(body)) = (stream.into_std(), serde_json::to_string(&problem)) else { return };
+    let (secs, length) = (limits::RETRY_AFTER.as_secs().max(1), body.len());
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nretry-after: {secs}\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    );
+    // A request that has come and is not read would have the kernel reset the connection, and with it the answer.
+    let _ = stream.read(&mut [0; 4_096]);
+    let _ = stream.write(answer.as_bytes());
+    let _ = stream.shutdown(Shutdown::Write);
 }

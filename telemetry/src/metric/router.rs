@@ -23,6 +23,8 @@ label! {
     Unauthorized = "unauthorized",
     /// The device has connected anew.
     Elsewhere = "elsewhere",
+    /// Its account has too many connections.
+    Overloaded = "overloaded",
 }
 
 label! {

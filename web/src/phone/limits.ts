@@ -46,6 +46,9 @@ export const ENDED_SHOWN_MS = 6_000;
 /** A sign-in that failed because the server was away is tried again after this: a restarted server is ready within it. */
 export const SIGN_IN_AGAIN_MS = 2_000;
 
+/** A call rings for so long: the server's limit. */
+export const RING_LONGEST_MS = 45_000;
+
 /** A ring ends on this device this long after the server should have ended it: only a lost socket needs it. */
 export const RING_GRACE_MS = 3_000;
 

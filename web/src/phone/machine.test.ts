@@ -121,6 +121,15 @@ describe("an incoming call", () => {
     expect(state.call?.phase).toBe("connecting");
   });
 
+  it("rings on when the server's clock has jumped, until the server says so or it rang for as long as any call", () => {
+    const rings = play(signedIn(), live(offer("c1", { ring_remaining_ms: 0 })), EXAMINED);
+    expect(rings.effects).toContainEqual({ t: "timer", event: { t: "ring_over", attempt: 1 }, ms: 3_000 });
+    const on = play(rings.state, { t: "ring_over", attempt: 1 });
+    expect(screenOf(on.state)).toBe("incoming");
+    expect(on.effects).toEqual([{ t: "timer", event: { t: "ring_over", attempt: 1 }, ms: 48_000 }]);
+    expect(step(on.state, { t: "ring_over", attempt: 1 }, NOW_MS + 48_000).state.ended?.cause).toBe("missed");
+  });
+
   it("declined, goes home at once", () => {
     const { state, effects } = play(signedIn(), live(offer("c1")), { t: "decline" });
     expect(screenOf(state)).toBe("home");
@@ -155,7 +164,8 @@ describe("an incoming call", () => {
   });
 
   it("stops ringing by itself when the server cannot say so", () => {
-    expect(play(signedIn(), live(offer("c1")), { t: "ring_over", attempt: 1 }).state.ended?.cause).toBe("missed");
+    const down: Event = { t: "socket", socket: "down" };
+    expect(play(signedIn(), live(offer("c1")), down, { t: "ring_over", attempt: 1 }).state.ended?.cause).toBe("missed");
   });
 
   it("hung up while the answer is under way, is ended when the server has it", () => {
@@ -315,6 +325,15 @@ describe("a connection that comes back", () => {
 });
 
 describe("a camera that cannot be opened", () => {
+  it("after the call was given up, leaves nothing that waits for an answer", () => {
+    const leg = push("leg_joined", "c2", { leg: 1, my_leg: 1 });
+    const given_up = play(signedIn(), DIAL, { t: "hang_up" }, live(leg));
+    expect(given_up.state.doubted).toHaveLength(1);
+    const { state, effects } = play(given_up.state, { t: "no_media", attempt: 1, problem: "camera" });
+    expect(state).toMatchObject({ abandoned: [], doubted: [] });
+    expect(names(effects)).toContain("look");
+  });
+
   it("is done without, then the microphone too, then the user only listens", () => {
     let { state, effects } = play(signedIn(), DIAL, { t: "no_media", attempt: 1, problem: "camera" });
     expect(screenOf(state)).toBe("media");

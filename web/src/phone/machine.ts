@@ -4,7 +4,7 @@
 import type { Failure } from "./causes.ts";
 import { drop, finish, finishRefused, finishUnsealed, finishUnsecured, leave, yieldTo } from "./ending.ts";
 import { giveUp, takeUpDoubted } from "./ghosts.ts";
-import { GLARE_WAIT_MS, SIGN_IN_AGAIN_MS } from "./limits.ts";
+import { GLARE_WAIT_MS, RING_GRACE_MS, RING_LONGEST_MS, SIGN_IN_AGAIN_MS } from "./limits.ts";
 import { onPush, onSync, settleEarly } from "./pushes.ts";
 import { onLooked, rejoin } from "./resume.ts";
 import { isSealFault } from "./sealing/errors.ts";
@@ -147,7 +147,11 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
     case "ring_over": {
       if (call.glare !== null && call.phase === "calling") return finish(state, { cause: "failed" }, now_ms);
       const rings = call.offer !== null && (call.phase === "incoming" || call.problem !== null || call.doubt);
-      return rings ? finish(state, { cause: "missed" }, now_ms) : same(state);
+      if (!rings) return same(state);
+      // While the server is there it is the one to say so: what it had said remains is by its clock, which may have jumped.
+      const left_ms = call.started_at_ms + RING_LONGEST_MS + RING_GRACE_MS - now_ms;
+      if (state.socket !== "up" || left_ms <= 0) return finish(state, { cause: "missed" }, now_ms);
+      return { state, effects: [{ t: "timer", event, ms: left_ms }] };
     }
     case "ended_over":
       return same(state);
@@ -158,8 +162,10 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
 function late(state: State, event: OfAttempt, now_ms: number): Step {
   const asked = state.abandoned.find(({ attempt }) => attempt === event.attempt);
   if (asked === undefined) return same(state);
-  if (event.t !== "placed" && event.t !== "answered" && event.t !== "refused") return same(state);
+  if (event.t !== "placed" && event.t !== "answered" && event.t !== "refused" && event.t !== "no_media") return same(state);
   const next = { ...state, abandoned: state.abandoned.filter((one) => one !== asked) };
+  // Without a camera nothing was asked of the server.
+  if (event.t === "no_media") return takeUpDoubted(next, now_ms);
   if (event.t === "refused") return takeUpDoubted(giveUp(next, asked.began_ms, event.failure, now_ms), now_ms);
   const { call_id } = event.place;
   const ended: Step = { state: leave(next, call_id), effects: [{ t: "end", call_id }] };

@@ -5,7 +5,9 @@ import { Capped } from "../capped.ts";
 import { nowMs } from "../clock.ts";
 import type { PhoneConfig, PhoneEvent, PhoneSnapshot } from "../phone";
 import { type Api, fetchConfig } from "./api.ts";
+import type { Failure } from "./causes.ts";
 import { History } from "./history.ts";
+import { jitteredMs } from "./jitter.ts";
 import { EVENTS_MAX, EXAMINE_AGAIN_MS } from "./limits.ts";
 import { Line } from "./line.ts";
 import { step } from "./machine.ts";
@@ -27,6 +29,9 @@ export interface PhoneListener {
   peerConnection(pc: RTCPeerConnection | null): void;
 }
 
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+/** The same question may be answered later. */
+const isAway = ({ status }: Failure): boolean => status === 0 || status === 429 || status >= 500;
 const ALWAYS_RELAY = "tandem.phone.always_relay";
 const request: typeof fetch = (url, init) => fetch(url, init);
 
@@ -46,6 +51,8 @@ export class Phone {
   #opening: { attempt: number; line: Promise<Line | null> } | null = null;
   /** Grows whenever a line is closed, so that a camera that opens late is shut again. */
   #lines = 0;
+  /** Grows whenever the camera is switched, for the same. */
+  #cameras = 0;
 
   constructor(listener: PhoneListener) {
     this.#listener = listener;
@@ -134,19 +141,22 @@ export class Phone {
 
   /** The camera is let go of when it is off, so that its light goes out. */
   async camera(on: boolean): Promise<void> {
-    const { local, sends } = this.streams;
-    const mine = this.#lines;
-    for (const track of local?.getVideoTracks() ?? []) track.stop();
-    const tracks = local?.getAudioTracks() ?? [];
+    this.#cameras += 1;
+    const [mine, asked] = [this.#lines, this.#cameras];
+    for (const track of this.streams.local?.getVideoTracks() ?? []) track.stop();
+    let filmed: MediaStreamTrack[] = [];
     if (on) {
       try {
-        tracks.push(...(await openCamera({ video: true })).getVideoTracks());
+        filmed = (await openCamera({ video: true })).getVideoTracks();
       } catch {
         return this.#log("camera", "cannot be opened");
       }
     }
-    if (mine === this.#lines) await this.#send(new MediaStream(tracks), { ...sends, camera: on });
-    else for (const track of tracks) track.stop();
+    // Meanwhile the call may have ended, or the camera been asked for once more.
+    if (mine !== this.#lines || asked !== this.#cameras) return filmed.forEach((track) => track.stop());
+    // As they are now: the microphone may have been switched while the camera opened.
+    const { local, sends } = this.streams;
+    await this.#send(new MediaStream([...(local?.getAudioTracks() ?? []), ...filmed]), { ...sends, camera: on });
   }
 
   async #send(local: MediaStream, sends: Sends): Promise<void> {
@@ -239,9 +249,8 @@ export class Phone {
         return this.happen({ t: "examined", attempt });
       } catch (error) {
         const failure = failureOf(error);
-        const away = failure.status === 0 || failure.status === 429 || failure.status >= 500;
-        if (!away) return this.happen({ t: "refused", attempt, failure });
-        await new Promise((resolve) => setTimeout(resolve, EXAMINE_AGAIN_MS));
+        if (!isAway(failure)) return this.happen({ t: "refused", attempt, failure });
+        await pause(EXAMINE_AGAIN_MS);
       }
     }
   }
@@ -354,14 +363,15 @@ export class Phone {
 
   /** Asks until the server answers: a call must not hang in between. */
   async #look(call_id: string): Promise<void> {
-    for (;;) {
+    for (let pause_ms = 0; ; ) {
       try {
         const view = (await this.#api?.look(call_id)) ?? null;
         return this.happen({ t: "looked", call_id, view });
       } catch (error) {
-        const { status } = failureOf(error);
-        if (status !== 0 && status !== 429 && status < 500) return this.happen({ t: "looked", call_id, view: null });
+        if (!isAway(failureOf(error))) return this.happen({ t: "looked", call_id, view: null });
       }
+      pause_ms = jitteredMs(pause_ms, Math.random());
+      await pause(pause_ms);
     }
   }
 
