@@ -48,6 +48,13 @@ async function phone(account: string, options = {}): Promise<Phone> {
   return opened;
 }
 
+/** The words under the name in a call. */
+function says(one: Phone, words: string): Promise<unknown> {
+  return until(`${one.name} reads "${words}"`, { timeout_ms: 20_000, every_ms: 20 }, async () =>
+    (await one.page.textContent('[data-testid="status"]')) === words,
+  );
+}
+
 async function talking(): Promise<{ a: Phone; b: Phone }> {
   const { alice, bob } = names();
   const a = await phone(alice);
@@ -101,9 +108,7 @@ test("a call rings, is answered, talks through the relay, is muted, and is hung 
   });
   await b.talks();
   expect(await a.page.textContent('[data-testid="mute"]')).toBe("Mute");
-  await until("the other side reads what it hears", { timeout_ms: 5_000 }, async () =>
-    (await b.page.textContent('[data-testid="status"]')) === "Connected",
-  );
+  await says(b, "Connected");
   await a.click("hang-up");
   await a.ends("hung-up");
   await b.ends("hung-up");
@@ -246,9 +251,12 @@ test("the relay is killed in the middle of a call, and no event comes of it", as
 test("the router is killed in the middle of a call, and the call goes on and can be hung up", async () => {
   const { a, b } = await talking();
   const before = await dev.process("router");
-  await dev.kill("router");
-  await dev.replaced(before);
+  await dev.kill("router", { restart_after_ms: 3_000 });
+  await says(a, "Connected. The server is away; the call goes on.");
+  await a.picture(out, "19-server-away-in-a-call");
+  await dev.replaced(before, 20_000);
   await Promise.all([a.connected(), b.connected()]);
+  await says(a, "Connected");
   await Promise.all([a.talks(), b.talks()]);
   await b.click("hang-up");
   await a.ends("hung-up");
@@ -263,6 +271,17 @@ test("everything is killed at once in the middle of a call, and the call goes on
   await Promise.all([a.talks(), b.talks()]);
   await a.click("hang-up");
   await b.ends("hung-up");
+});
+
+test("who does not come back for thirty seconds has left, and the other side is told", async () => {
+  const { a, b } = await talking();
+  const lost = Date.now();
+  await b.close();
+  await says(a, "Reconnecting…");
+  await a.picture(out, "20-reconnecting");
+  await a.ends("connection-lost", 60_000);
+  expect(Date.now() - lost).toBeGreaterThan(28_000);
+  await a.picture(out, "21-connection-lost");
 });
 
 test("a server that is away is said, and the next call works", async () => {
@@ -312,5 +331,6 @@ test("nobody answers: after 45 seconds both are told", async () => {
   await a.ends("no-answer", 60_000);
   expect(Date.now() - rings).toBeGreaterThan(43_000);
   await b.ends("missed", 5_000);
+  await b.picture(out, "22-missed");
   await a.picture(out, "18-no-answer");
 });

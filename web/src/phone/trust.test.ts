@@ -80,7 +80,7 @@ describe("a peer with another identity", () => {
   it("is declined when the user does not, and is missed when the ring is over", () => {
     const asked = play(signedIn(), RINGS, refused("identity_changed")).state;
     expect(play(asked, { t: "home" }).effects).toContainEqual({ t: "reject", call_id: "c1", reason: "declined" });
-    expect(play(asked, { t: "ring_over", attempt: 1 }).state.ended?.cause).toBe("missed");
+    expect(play(asked, { t: "socket", socket: "down" }, { t: "ring_over", attempt: 1 }).state.ended?.cause).toBe("missed");
   });
 
   it("whose call won over ours is answered only when the user has confirmed it", () => {
