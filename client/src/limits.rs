@@ -51,9 +51,9 @@ pub const ACKS_AT_ONCE: usize = 60;
 pub const ACKS_WAITING: usize = 256;
 /// How long a connection may take to open.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// A token that was good for so long and is not any more has run out. One that is refused sooner, twice, is not good: a device
-/// that went on would connect a thousand times an hour.
-pub const TOKEN_HELD: Duration = Duration::from_secs(5);
+/// A token that was good for so long and is not any more has run out. One that is refused sooner, twice in a row, is not good: a
+/// device connects for this reason at most sixty times an hour.
+pub const TOKEN_HELD: Duration = Duration::from_secs(60);
 /// A connection that is silent for so long is gone: the router pings every 25 s.
 pub const SILENCE: Duration = Duration::from_secs(60);
 /// The shortest and the longest pause before the next connection. A router that is replaced is back within 200 ms; a

@@ -1,8 +1,8 @@
 //! Devices that were connected here and are not any more: what records say of them is looked at for a while longer.
 //!
 //! Decides which record is to be corrected by this router: when a connection is lost, what is seen of a call may be older than
-//! what is stored, and a leg may appear after it. A record that has come to say that the device is away is settled: whoever
-//! changes it back has the device. Leaves writing to [`crate::writer`].
+//! what is stored, and a leg may appear after it. A record that has come to say that the device is away is settled: another
+//! router that has the device changes it back, and must not be contradicted. Leaves writing to [`crate::writer`].
 
 use std::collections::HashMap;
 

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::outbox::{Connection, Fed, Waiting, record_text};
 use crate::push::BlobId;
 use crate::view::{Changed, View, key};
-use crate::writer::Writer;
+use crate::writer::{Done, Writer};
 
 /// What connections have to say.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub(crate) async fn run(
                 Some(event) => hub.event(event),
                 None => return,
             },
-            done = hub.writer.done() => hub.writer.settle(done, |device| hub.mailboxes.connection(device).is_some(), &hub.view),
+            done = hub.writer.done() => hub.written(done),
             _ = tokens.tick() => hub.look_at_tokens(),
             () = sleep_until(arrival), if arriving => {
                 arriving = false;
@@ -297,6 +297,17 @@ impl Hub {
     fn presence(&mut self, party: &Party) {
         let connected = self.mailboxes.connection(party.key()).is_some();
         self.writer.presence(party, connected, &self.view);
+    }
+
+    fn written(&mut self, done: Done) {
+        let connected = |device| self.mailboxes.connection(device).is_some();
+        // It was said to be there and has left again, which the view may show later than that.
+        if let Done::Presence(device, true) = done
+            && !connected(device)
+        {
+            self.absent.left(device, tandem_net::clock::now().mono);
+        }
+        self.writer.settle(done, connected, &self.view);
     }
 
     /// After a start: devices of live calls that have not come back are lost.

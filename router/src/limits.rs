@@ -18,7 +18,8 @@ pub const PUSHES_WAITING: usize = 64;
 pub const PUSHES_PER_CALL: usize = 16;
 /// Connections of one process. It may have 20,000 files here.
 pub const CONNECTIONS: usize = 19_500;
-/// Connections of one account. It has ten devices at most, each of which is there twice while the older one is being closed.
+/// Connections of one account at one router: three for each of its ten devices, since one that comes back often is there twice
+/// or three times while its older connections are being closed, and two more.
 pub const ACCOUNT_CONNECTIONS: usize = 32;
 /// Bytes of a request's body: there is none.
 pub const BODY_BYTES: usize = 1 << 10;
@@ -51,8 +52,9 @@ pub const WRITES_AT_ONCE: usize = 16;
 /// Blobs that wait to be deleted. One more stays, and is delivered again.
 pub const DELETES_WAITING: usize = 16_384;
 /// For how long a router answers for a device whose connection it has lost: what was being written when that happened is seen
-/// within seconds, or after a store's election. Some 60 B for each; 60,000 connections that end in that time are 3.6 MB.
-pub const ABSENCE: Span = Span::from_secs(120);
+/// within milliseconds, or seconds in a store's election. A device that has come to another router and calls within that time
+/// is doubted once. All 19,500 connections at once are some 2 MB.
+pub const ABSENCE: Span = Span::from_secs(10);
 /// How soon a write is tried again when the store is away.
 pub const WRITE_RETRY: Duration = Duration::from_millis(500);
 /// How often a presence is decided anew because its record changed meanwhile.

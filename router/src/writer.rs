@@ -20,7 +20,8 @@ use crate::view::View;
 /// Something that was written, or given up.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Presence(DeviceKey),
+    /// Of a device, and whether it was said to be there.
+    Presence(DeviceKey, bool),
     Deleted,
 }
 
@@ -65,7 +66,7 @@ impl Writer {
 
     /// Goes on after something was done.
     pub(crate) fn settle(&mut self, done: Done, connected: impl Fn(DeviceKey) -> bool, view: &View) {
-        if let Done::Presence(device) = done
+        if let Done::Presence(device, _) = done
             && let Some(presence) = self.presences.remove(&device)
             && presence.again
         {
@@ -102,11 +103,6 @@ impl Writer {
             presence.again = presence.under_way;
             return;
         }
-        if !self.has_room() {
-            self.presences.insert(device, Presence { party: party.clone(), under_way: false, again: false });
-            self.turns.push_back(device);
-            return;
-        }
         let calls: Vec<CallId> = view
             .calls_of(device)
             .into_iter()
@@ -117,13 +113,18 @@ impl Writer {
         if calls.is_empty() {
             return;
         }
+        if !self.has_room() {
+            self.presences.insert(device, Presence { party: party.clone(), under_way: false, again: false });
+            self.turns.push_back(device);
+            return;
+        }
         self.presences.insert(device, Presence { party: party.clone(), under_way: true, again: false });
         let (store, party) = (Arc::clone(&self.store), party.clone());
         self.tasks.spawn(async move {
             for call in calls {
                 write_presence(&*store, call, &party, connected).await;
             }
-            Done::Presence(device)
+            Done::Presence(device, connected)
         });
     }
 

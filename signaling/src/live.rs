@@ -63,14 +63,8 @@ impl Live {
         self.with(|seen| {
             let before = std::mem::replace(seen, made);
             (seen.placing, seen.placing_by, seen.placing_at) = (before.placing, before.placing_by, before.placing_at);
-            for (id, (revision, call)) in before.calls {
-                if revision > listing.revision {
-                    // Written by this node since the list was made.
-                    seen.note(id, revision, &call);
-                } else if !seen.calls.contains_key(&id) {
-                    changes.push(Change::Gone(id));
-                }
-            }
+            // Those too that are newer than the list: a snapshot was put back, or they are told of next.
+            changes.extend(before.calls.into_keys().filter(|id| !seen.calls.contains_key(id)).map(Change::Gone));
         });
         changes
     }
@@ -334,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_node_wrote_after_a_list_was_made_stays_and_what_the_list_lacks_is_gone() {
+    fn a_list_is_taken_as_it_is_and_what_it_lacks_is_gone_even_what_is_newer() {
         let live = Live::default();
         let (first, _, old) = call(1, 3);
         let (second, newer, _) = call(2, 9);
@@ -342,9 +336,9 @@ mod tests {
         live.note(second, Revision(9), &newer);
         let (third, _, listed) = call(3, 5);
         let changes = live.replace(&Listing { entries: vec![listed], revision: Revision(7) });
-        let gone: Vec<CallId> =
+        let gone: BTreeSet<CallId> =
             changes.iter().filter_map(|change| if let Change::Gone(id) = change { Some(*id) } else { None }).collect();
-        assert_eq!((gone, live.count()), (vec![first], 2));
-        assert!(live.known(second, Revision(9)).is_some() && live.known(third, Revision(5)).is_some());
+        assert_eq!((gone, live.count()), ([first, second].into(), 1));
+        assert!(live.known(third, Revision(5)).is_some());
     }
 }

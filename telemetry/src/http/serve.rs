@@ -157,7 +157,7 @@ fn turn_away(stream: TcpStream, full: Full) {
     let (Ok(mut stream), Ok(body)) = (stream.into_std(), serde_json::to_string(&problem)) else { return };
     let (secs, length) = (limits::RETRY_AFTER.as_secs().max(1), body.len());
     let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nretry-after: {secs}\r\ncontent-length: {length}\r\n\
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\nretry-after: {secs}\r\ncontent-length: {length}\r\n\
          connection: close\r\n\r\n{body}"
     );
     // A request that has come and is not read would have the kernel reset the connection, and with it the answer.
