@@ -129,7 +129,7 @@ async fn three_of_four_relays_are_killed_in_a_row_and_the_call_goes_on_with_the_
         talk(&pair, &format!("relay {n} killed")).await;
     }
     let place = fleet.place_of(&pair.call);
-    assert_eq!((place["acting"].as_bool(), place["epoch"].as_u64()), (Some(true), Some(1)), "{place}");
+    assert_eq!(place["acting"].as_bool(), Some(true), "{place}");
     assert_eq!(pair.places(), places, "nobody on the call noticed");
     let others = fleet.others().await;
     fleet.another(&others).await;
@@ -149,8 +149,10 @@ async fn a_relay_that_stood_still_does_no_harm_when_it_goes_on_and_a_new_table_t
     let relay = fleet.relay_of(&pair.call);
     let name = format!("relay-{relay}");
     fleet.world.pause(&name, true);
+    // A packet may still have got through while the signal was on its way.
+    talk(&pair, "a relay is being stopped").await;
+    until("others act for it", || (fleet.relay_of(&pair.call) != relay).then_some(()));
     talk(&pair, "a relay stopped").await;
-    assert_ne!(fleet.relay_of(&pair.call), relay);
     fleet.world.pause(&name, false);
     talk(&pair, "it goes on").await;
     let read_again =
