@@ -112,10 +112,18 @@ fn allocate(turn: SocketAddr, from: &str, server: &Value) -> Option<bool> {
 
 #[test]
 fn one_line_of_json_says_where_everything_is_soon_and_once_it_is_there() {
-    let began = SystemTime::now();
-    let dev = Dev::start(&[]);
-    let took = began.elapsed().unwrap();
-    assert!(took < Duration::from_secs(3), "{took:?}: a second when nothing else runs");
+    // Within a second, also on a machine that has other things to do at times.
+    let mut slow = Vec::new();
+    let dev = loop {
+        let began = SystemTime::now();
+        let dev = Dev::start(&[]);
+        let took = began.elapsed().unwrap();
+        if took < Duration::from_secs(1) {
+            break dev;
+        }
+        slow.push(took);
+        assert!(slow.len() < 5, "{slow:?}");
+    };
     let processes = dev.said["processes"].as_array().unwrap();
     assert_eq!(processes.len(), 4);
     for process in processes {

@@ -134,7 +134,7 @@ async function looksUp(phone: Phone, peer: string, picture?: string): Promise<st
   await phone.page.fill('[data-testid="callee"]', peer);
   await phone.click("safety-number");
   const number = await digits(phone);
-  if (picture !== undefined) await phone.picture(out, picture);
+  if (picture !== undefined) await phone.pictures(out, picture);
   await phone.click("safety-close");
   return number;
 }
@@ -182,7 +182,7 @@ test.each(LISTS)("a list of devices with %s is void: nothing is posted, and nobo
   toA.lieAbout(b.name, list);
   await a.calls(b.name);
   await a.ends("bad-device-list");
-  await a.picture(out, `list-${slug(lie)}`);
+  await a.pictures(out, `list-${slug(lie)}`);
   expect(toA.asks("calls")).toEqual([]);
   expect(await happened(a)).toEqual(NOTHING);
   // It was the lie and nothing else; and whatever had come to bob before this call would have come by now.
@@ -201,7 +201,7 @@ test("another account's list in bob's name is void", async () => {
   toA.lieAbout(b.name, () => ({ ...hers, account: b.name }));
   await a.calls(b.name);
   await a.ends("bad-device-list");
-  await a.picture(out, "list-of-another-account");
+  await a.pictures(out, "list-of-another-account");
   expect(toA.asks("calls")).toEqual([]);
   expect(await happened(b)).toEqual(NOTHING);
 });
@@ -211,7 +211,7 @@ test("a caller whose list of devices does not hold does not ring", async () => {
   toB.lieAbout(a.name, each((device) => ({ ...device, identity: { ...device.identity, agree: mallory.agree } })));
   await a.calls(b.name);
   await b.ends("bad-device-list");
-  await b.picture(out, "list-of-the-caller");
+  await b.pictures(out, "list-of-the-caller");
   await a.ends("busy");
   expect([await happened(a), await happened(b)]).toEqual([NOTHING, NOTHING]);
 });
@@ -225,7 +225,7 @@ test("an account under another root waits to be confirmed, and its safety number
   await a.calls(b.name);
   await a.shows("identity");
   const shown = await digits(a);
-  await a.picture(out, "identity-of-the-callee");
+  await a.pictures(out, "identity-of-the-callee");
   expect(shown).not.toBe(seenByB);
   expect(toA.asks("calls")).toHaveLength(1);
   await a.click("home");
@@ -246,9 +246,9 @@ test("an account under another root that alice confirms is still not bob, and bo
   await a.shows("identity");
   await a.click("confirm-identity");
   await b.ends("forged");
-  await b.picture(out, "identity-confirmed-callee");
+  await b.pictures(out, "identity-confirmed-callee");
   await a.ends("busy");
-  await a.picture(out, "identity-confirmed-caller");
+  await a.pictures(out, "identity-confirmed-caller");
   expect(await happened(a)).toEqual(NOTHING);
   expect(await happened(b)).toEqual({ rings: 1, connections: 0 });
 });
@@ -260,7 +260,7 @@ test("a caller under another root does not ring before a person has confirmed it
   await a.calls(b.name);
   await b.shows("identity");
   expect(await digits(b)).not.toBe(seenByA);
-  await b.picture(out, "identity-of-the-caller");
+  await b.pictures(out, "identity-of-the-caller");
   await b.click("home");
   await a.ends("declined");
   expect(await happened(b)).toEqual({ rings: 1, connections: 0 });
@@ -299,9 +299,9 @@ test.each(OFFERS)("an offer whose %s was changed on the way does not ring", asyn
   toA.change("calls", (sealed) => flipped(sealed, at));
   await a.calls(b.name);
   await b.ends(cause);
-  await b.picture(out, `offer-${slug(part)}-callee`);
+  await b.pictures(out, `offer-${slug(part)}-callee`);
   await a.ends("busy");
-  await a.picture(out, `offer-${slug(part)}-caller`);
+  await a.pictures(out, `offer-${slug(part)}-caller`);
   expect([await happened(a), await happened(b)]).toEqual([NOTHING, NOTHING]);
 });
 
@@ -312,7 +312,7 @@ test("another call's offer, sent again with this call, does not ring", async () 
   toA.change("calls", () => Object.values(old)[0] ?? "");
   await a.calls(b.name);
   await b.ends("replayed");
-  await b.picture(out, "offer-replayed");
+  await b.pictures(out, "offer-replayed");
   await a.ends("busy");
   expect(await happened(b)).toEqual({ rings: 1, connections: 0 });
 });
@@ -343,9 +343,9 @@ test.each(ANSWERS)("an answer whose %s was changed on the way ends the call befo
   await b.shows("incoming");
   await b.click("accept");
   await a.ends(cause);
-  await a.picture(out, `answer-${slug(part)}-caller`);
+  await a.pictures(out, `answer-${slug(part)}-caller`);
   await b.ends("hung-up");
-  await b.picture(out, `answer-${slug(part)}-callee`);
+  await b.pictures(out, `answer-${slug(part)}-callee`);
   expect(await happened(a)).toEqual(NOTHING);
   expect(await happened(b)).toEqual({ rings: 1, connections: 0 });
 });
@@ -364,7 +364,7 @@ test("the answer of the call before ends the call before it begins", async () =>
   await b.shows("incoming");
   await b.click("accept");
   await a.ends("forged");
-  await a.picture(out, "answer-of-the-call-before");
+  await a.pictures(out, "answer-of-the-call-before");
   await b.ends("hung-up");
   expect(await happened(a)).toEqual(before);
 });
@@ -389,7 +389,7 @@ test("what was said in a call, told again, is refused, and changes nothing in it
   await logs(b, "negotiation replayed", toldB);
 
   await Promise.all([a.talks(), b.talks()]);
-  await b.picture(out, "signals-replayed");
+  await b.pictures(out, "signals-replayed");
   expect({ a: await doings(a), b: await doings(b) }).toEqual(made);
   expect([await logged(a, "negotiation replayed"), await logged(b, "negotiation replayed")]).toEqual([toldA, toldB]);
 });
@@ -403,7 +403,7 @@ test("of two signals in the wrong order the older is refused, and the newer stan
   await swapped;
   await logs(b, "negotiation replayed", 1);
   await status(b, "Connected");
-  await b.picture(out, "signals-reordered");
+  await b.pictures(out, "signals-reordered");
   // It hears on.
   await a.click("mute");
   await status(b, `${a.name} is muted`);
@@ -417,7 +417,7 @@ test("a signal that was changed on the way is not heard, and the call goes on", 
   await a.click("mute");
   await logs(b, "negotiation forged", 1);
   await status(b, "Connected");
-  await b.picture(out, "signal-forged");
+  await b.pictures(out, "signal-forged");
   toA.beHonest();
   await a.click("mute");
   await logs(b, "signal media", 1);

@@ -1,87 +1,30 @@
 // The phone: every way in which a call between two people goes, in Chromium, through all five processes.
 
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { launchChromium } from "./harness/chromium.ts";
-import { outFolder } from "./harness/paths.ts";
 import { Phone } from "./harness/phone.ts";
-import { TandemDev } from "./harness/tandem-dev.ts";
+import { says, stage } from "./harness/stage.ts";
 import { until } from "./harness/until.ts";
 
-let out: string;
-let dev: TandemDev;
-let browser: Browser;
-const open: Phone[] = [];
-let next = 0;
-
-beforeAll(async () => {
-  out = await outFolder("phone");
-  dev = await TandemDev.start(out);
-  browser = await launchChromium();
-});
-
-afterEach(async ({ task }) => {
-  if (task.result?.state === "fail") {
-    const folder = await outFolder("phone/failed");
-    for (const phone of open) {
-      await phone.picture(folder, `${task.name.slice(0, 50)}-${phone.name}`).catch(() => undefined);
-      console.log(phone.name, JSON.stringify(await phone.page.evaluate(() => window.phone.events().slice(-40)).catch(String)));
-    }
-  }
-  for (const phone of open.splice(0)) await phone.close();
-});
-
-afterAll(async () => {
-  await browser?.close();
-  await dev?.stop();
-});
-
-/** Accounts that no other test has. */
-function names(): { alice: string; bob: string } {
-  next += 1;
-  return { alice: `alice${next}`, bob: `bob${next}` };
-}
-
-async function phone(account: string, options = {}): Promise<Phone> {
-  const opened = await Phone.open(browser, dev.page, account, options);
-  open.push(opened);
-  return opened;
-}
-
-/** The words under the name in a call. */
-function says(one: Phone, words: string): Promise<unknown> {
-  return until(`${one.name} reads "${words}"`, { timeout_ms: 20_000, every_ms: 20 }, async () =>
-    (await one.page.textContent('[data-testid="status"]')) === words,
-  );
-}
-
-async function talking(): Promise<{ a: Phone; b: Phone }> {
-  const { alice, bob } = names();
-  const a = await phone(alice);
-  const b = await phone(bob);
-  await a.calls(bob);
-  await b.shows("incoming");
-  await b.click("accept");
-  await Promise.all([a.talks(), b.talks()]);
-  return { a, b };
-}
+const here = stage("phone");
+const { names, phone, talking } = here;
 
 test("a call rings, is answered, talks through the relay, is muted, and is hung up", async () => {
   const { alice, bob } = names();
   const a = await phone(alice);
   const b = await phone(bob, { viewport: { width: 390, height: 844 }, colorScheme: "dark" });
-  await a.picture(out, "01-home");
-  await b.picture(out, "02-home-phone-dark");
+  await a.pictures(here.out, "01-home");
+  await b.pictures(here.out, "02-home-of-bob");
   await a.calls(bob);
   await b.shows("incoming");
   await until("the caller sees that it rings", { timeout_ms: 5_000 }, async () => (await a.state()).call?.phase === "ringing");
-  await a.picture(out, "03-outgoing");
-  await b.picture(out, "04-incoming-phone-dark");
+  await a.pictures(here.out, "03-outgoing");
+  await b.pictures(here.out, "04-incoming");
   await b.click("accept");
   const [seenByA] = await Promise.all([a.talks(), b.talks()]);
   expect(seenByA.pair).toBe("relay <-> relay");
-  await a.picture(out, "05-call");
-  await b.picture(out, "06-call-phone-dark");
+  await a.pictures(here.out, "05-call");
+  await b.pictures(here.out, "06-call-of-bob");
 
   // The fake microphone beeps once a second.
   const comes = async () => {
@@ -97,7 +40,7 @@ test("a call rings, is answered, talks through the relay, is muted, and is hung 
   await only("pictures come, and no sound", { sound: false, pictures: true });
   await a.click("camera");
   await only("nothing comes", { sound: false, pictures: false });
-  await a.picture(out, "07-muted");
+  await a.pictures(here.out, "07-muted");
   await a.click("mute");
   await only("sound comes, and no pictures", { sound: true, pictures: false });
   await a.click("mute");
@@ -112,10 +55,10 @@ test("a call rings, is answered, talks through the relay, is muted, and is hung 
   await a.click("hang-up");
   await a.ends("hung-up");
   await b.ends("hung-up");
-  await a.picture(out, "08-ended");
+  await a.pictures(here.out, "08-ended");
   await a.home();
   await b.home();
-  await a.picture(out, "09-history");
+  await a.pictures(here.out, "09-history");
   expect([...a.complaints, ...b.complaints]).toEqual([]);
 });
 
@@ -127,7 +70,7 @@ test("a second device rings too and is told that another one answered", async ()
   await Promise.all([b.shows("incoming"), b2.shows("incoming")]);
   await b.click("accept");
   await b2.ends("answered-elsewhere");
-  await b2.picture(out, "10-answered-elsewhere");
+  await b2.pictures(here.out, "10-answered-elsewhere");
   await Promise.all([a.talks(false), b.talks(false)]);
 });
 
@@ -140,8 +83,8 @@ test("who declines stops every device, and the caller is told", async () => {
   await b.click("decline");
   await a.ends("declined");
   await b2.ends("declined-elsewhere");
-  await a.picture(out, "11-declined");
-  await b2.picture(out, "12-declined-elsewhere");
+  await a.pictures(here.out, "11-declined");
+  await b2.pictures(here.out, "12-declined-elsewhere");
 });
 
 test("who is in a call is busy for others", async () => {
@@ -149,7 +92,7 @@ test("who is in a call is busy for others", async () => {
   const c = await phone("carol");
   await c.calls(b.name);
   await c.ends("busy");
-  await c.picture(out, "13-busy");
+  await c.pictures(here.out, "13-busy");
   await Promise.all([a.talks(), b.talks()]);
 });
 
@@ -161,7 +104,7 @@ test("a caller who gives up leaves a missed call", async () => {
   await a.click("cancel");
   await a.shows("home");
   await b.ends("cancelled");
-  await b.picture(out, "14-cancelled");
+  await b.pictures(here.out, "14-cancelled");
   await b.home();
   expect(await b.page.textContent('[data-testid="history"]')).toMatch(/missed/i);
 });
@@ -184,7 +127,7 @@ test("a callee who was offline comes online while it rings", async () => {
   await b.page.goto("about:blank");
   await a.calls(bob);
   await a.shows("outgoing");
-  await b.page.goto(`${dev.page}?as=${bob}&probe`);
+  await b.page.goto(`${here.dev.page}?as=${bob}&probe`);
   await b.shows("incoming");
   await b.click("accept");
   await Promise.all([a.talks(), b.talks()]);
@@ -194,7 +137,7 @@ test("nobody is there: the caller is told that the callee has no phone", async (
   const a = await phone(names().alice);
   await a.calls("nobody-has-this-name");
   await a.ends("no-devices");
-  await a.picture(out, "15-no-devices");
+  await a.pictures(here.out, "15-no-devices");
 });
 
 test("both sides survive a reload while it rings", async () => {
@@ -226,23 +169,23 @@ test("signaling is killed between the accept and the push, and the caller is tol
   await a.calls(bob);
   await b.shows("incoming");
   // The router cannot tell anybody anything until it is resumed.
-  await dev.pause("router");
-  const before = await dev.process("signaling");
+  await here.dev.pause("router");
+  const before = await here.dev.process("signaling");
   const answered = b.page.waitForResponse((response) => response.url().endsWith("/accept") && response.ok());
   await b.click("accept");
   await answered;
-  await dev.kill("signaling");
-  await dev.resume("router");
+  await here.dev.kill("signaling");
+  await here.dev.resume("router");
   await Promise.all([a.talks(), b.talks()]);
-  expect((await dev.replaced(before)).starts).toBeGreaterThan(before.starts);
+  expect((await here.dev.replaced(before)).starts).toBeGreaterThan(before.starts);
 });
 
 test("the relay is killed in the middle of a call, and no event comes of it", async () => {
   const { a, b } = await talking();
   const [from, since] = [await a.now(), await b.now()];
-  const before = await dev.process("relay");
-  await dev.kill("relay");
-  await dev.replaced(before);
+  const before = await here.dev.process("relay");
+  await here.dev.kill("relay");
+  await here.dev.replaced(before);
   await Promise.all([a.talks(), b.talks()]);
   expect(await a.iceEvents(from)).toEqual([]);
   expect(await b.iceEvents(since)).toEqual([]);
@@ -250,11 +193,11 @@ test("the relay is killed in the middle of a call, and no event comes of it", as
 
 test("the router is killed in the middle of a call, and the call goes on and can be hung up", async () => {
   const { a, b } = await talking();
-  const before = await dev.process("router");
-  await dev.kill("router", { restart_after_ms: 3_000 });
+  const before = await here.dev.process("router");
+  await here.dev.kill("router", { restart_after_ms: 3_000 });
   await says(a, "Connected. The server is away; the call goes on.");
-  await a.picture(out, "19-server-away-in-a-call");
-  await dev.replaced(before, 20_000);
+  await a.pictures(here.out, "19-server-away-in-a-call");
+  await here.dev.replaced(before, 20_000);
   await Promise.all([a.connected(), b.connected()]);
   await says(a, "Connected");
   await Promise.all([a.talks(), b.talks()]);
@@ -264,9 +207,9 @@ test("the router is killed in the middle of a call, and the call goes on and can
 
 test("everything is killed at once in the middle of a call, and the call goes on", async () => {
   const { a, b } = await talking();
-  const before = await dev.process("router");
-  await dev.kill("all");
-  await dev.replaced(before);
+  const before = await here.dev.process("router");
+  await here.dev.kill("all");
+  await here.dev.replaced(before);
   await Promise.all([a.connected(), b.connected()]);
   await Promise.all([a.talks(), b.talks()]);
   await a.click("hang-up");
@@ -278,22 +221,22 @@ test("who does not come back for thirty seconds has left, and the other side is 
   const lost = Date.now();
   await b.close();
   await says(a, "Reconnecting…");
-  await a.picture(out, "20-reconnecting");
+  await a.pictures(here.out, "20-reconnecting");
   await a.ends("connection-lost", 60_000);
   expect(Date.now() - lost).toBeGreaterThan(28_000);
-  await a.picture(out, "21-connection-lost");
+  await a.pictures(here.out, "21-connection-lost");
 });
 
 test("a server that is away is said, and the next call works", async () => {
   const { alice, bob } = names();
   const [a, b] = [await phone(alice), await phone(bob)];
-  const before = await dev.process("signaling");
-  await dev.kill("signaling", { restart_after_ms: 20_000 });
+  const before = await here.dev.process("signaling");
+  await here.dev.kill("signaling", { restart_after_ms: 20_000 });
   await a.calls(bob);
   await a.ends("server-away", 60_000);
-  await a.picture(out, "16-server-away");
+  await a.pictures(here.out, "16-server-away");
   await a.home();
-  await dev.replaced(before, 40_000);
+  await here.dev.replaced(before, 40_000);
   await a.calls(bob);
   await b.shows("incoming");
 });
@@ -303,11 +246,11 @@ test("a camera that is refused does not keep anybody from a call", async () => {
   try {
     const { alice, bob } = names();
     const b = await phone(bob);
-    const a = await Phone.open(careful, dev.page, alice);
+    const a = await Phone.open(careful, here.dev.page, alice);
     await a.calls(bob);
     const problem = await a.shows("media");
     expect(problem.call?.peer).toBe(bob);
-    await a.picture(out, "17-camera-refused");
+    await a.pictures(here.out, "17-camera-refused");
     // The camera of this browser is refused and so is its microphone: it is asked about one after the other.
     await until("the call is placed", { timeout_ms: 20_000, every_ms: 100 }, async () => {
       const { screen } = await a.state();
@@ -322,15 +265,30 @@ test("a camera that is refused does not keep anybody from a call", async () => {
   }
 });
 
-test("nobody answers: after 45 seconds both are told", async () => {
+test("nobody answers, or nobody is there: after 45 seconds both are told, each in its words", async () => {
   const { alice, bob } = names();
+  const { alice: carol, bob: dave } = names();
   const [a, b] = [await phone(alice), await phone(bob)];
+  const [c, d] = [await phone(carol), await phone(dave)];
+  // Away from the page: the device is registered all the while.
+  await d.page.goto("about:blank");
   await a.calls(bob);
   await b.shows("incoming");
   const rings = Date.now();
+  await c.calls(dave);
+  await says(c, `Calling… ${dave} is not online. It rings there as soon as they are.`);
+  await c.pictures(here.out, "23-not-online");
+  await says(a, "Ringing…");
   await a.ends("no-answer", 60_000);
   expect(Date.now() - rings).toBeGreaterThan(43_000);
   await b.ends("missed", 5_000);
-  await b.picture(out, "22-missed");
-  await a.picture(out, "18-no-answer");
+  await b.pictures(here.out, "22-missed");
+  await a.pictures(here.out, "18-no-answer");
+  await c.ends("offline");
+  await c.pictures(here.out, "24-offline");
+  await d.page.goto(`${here.dev.page}?as=${dave}&probe`);
+  await until("who was not there sees what was missed", { timeout_ms: 15_000 }, async () =>
+    /missed/i.test((await d.page.textContent('[data-testid="history"]')) ?? ""),
+  );
+  await d.pictures(here.out, "25-missed-while-away");
 });

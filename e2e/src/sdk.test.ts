@@ -64,7 +64,7 @@ test("a browser calls a device of the SDK, and both open what the other one seal
   await until("the page shows what the robot says of its microphone", { timeout_ms: 5_000, every_ms: 50 }, () =>
     phone.page.evaluate(() => window.phone.events().some(({ name, detail }) => name === "signal" && detail === "media")),
   );
-  await phone.picture(out, "01-call-with-the-sdk");
+  await phone.pictures(out, "01-call-with-the-sdk");
   await phone.click("hang-up");
   expect(await robot.says("ended")).toEqual({ ended: "Hangup" });
   const { echoed } = (await robot.says("echoed")) as { echoed: { audio: number; video: number } };
@@ -85,7 +85,7 @@ test("a device of the SDK calls a browser, and the browser hears and sees it", a
     await phone.click("accept");
     const { pair } = await phone.talks();
     expect(pair).toBe("relay <-> relay");
-    await phone.picture(out, "03-call-of-the-sdk");
+    await phone.pictures(out, "03-call-of-the-sdk");
     await phone.click("hang-up");
     expect(await caller.says("ended")).toEqual({ ended: "Hangup" });
     expect(phone.complaints).toEqual([]);
@@ -143,7 +143,7 @@ test("who shows another certificate than the seal names is not talked to, and th
   try {
     await phone.calls("mallory");
     await phone.ends("unsecured");
-    await phone.picture(out, "04-another-certificate");
+    await phone.pictures(out, "04-another-certificate");
     expect(String((await mallory.says("refused"))["refused"])).toContain("alert");
     expect(await mallory.says("ended")).toEqual({ ended: "Hangup" });
     // There was a way, and nothing but the certificate kept media from it.
@@ -171,7 +171,7 @@ test("that an operator holds the keys of the other side is shown before the call
     await phone.shows("call");
     await phone.page.waitForSelector('[data-custody="hosted"]');
     expect(await phone.page.textContent('[data-custody="hosted"]')).toContain("An operator holds keys of cloud, and can listen.");
-    await phone.picture(out, "02-call-with-a-hosted-device");
+    await phone.pictures(out, "02-call-with-a-hosted-device");
     await phone.click("hang-up");
     await cloud.says("ended");
   } finally {

@@ -3,6 +3,7 @@
 //! Decides when a device is silent for too long, says too much or takes too little. Leaves what is pushed to the hub. It
 //! holds no queue but the one that the hub fills: what a device does not take stays in the store.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -126,6 +127,15 @@ pub(crate) async fn serve(
     drop(place);
 }
 
+/// Sends what the device has to take within [`limits::TAKING`]. Fails with why we end it; with `None` if the device has.
+async fn send(socket: &mut WebSocket, message: Message) -> Result<(), Option<End>> {
+    match timeout(limits::TAKING, socket.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(stalled(error).then_some(End::Slow)),
+        Err(_) => Err(Some(End::Slow)),
+    }
+}
+
 /// Gives why we end it; `None` if the device did.
 async fn run(
     socket: &mut WebSocket,
@@ -140,7 +150,11 @@ async fn run(
         let due = (heard + limits::IDLE).min(heard.max(pinged) + limits::PING_EVERY);
         tokio::select! {
             next = outgoing.recv() => match next {
-                Some(Outgoing::Text(text)) => socket.send(Message::Text(text)).await.ok()?,
+                Some(Outgoing::Text(text)) => {
+                    if let Err(end) = send(socket, Message::Text(text)).await {
+                        return end;
+                    }
+                }
                 Some(Outgoing::Tell) => events.send(Event::Taken(id)).await.ok()?,
                 Some(Outgoing::Close(end)) => return Some(end),
                 // The hub gave it up: it took too little.
@@ -166,7 +180,9 @@ async fn run(
                     return Some(End::Idle);
                 }
                 pinged = Instant::now();
-                socket.send(Message::Ping(Bytes::new())).await.ok()?;
+                if let Err(end) = send(socket, Message::Ping(Bytes::new())).await {
+                    return end;
+                }
             }
         }
     }
@@ -195,6 +211,12 @@ fn understand(message: &Message) -> Heard {
         Message::Ping(_) | Message::Pong(_) => Heard::Alive,
         Message::Close(_) => Heard::Close,
     }
+}
+
+/// It took no byte for as long as a server waits.
+fn stalled(error: axum::Error) -> bool {
+    let error = error.into_inner();
+    matches!(error.downcast_ref(), Some(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 fn too_large(error: axum::Error) -> bool {

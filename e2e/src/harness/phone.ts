@@ -3,6 +3,7 @@
 import path from "node:path";
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core";
 import type { Cause, PhoneSnapshot, Screen } from "tandem-web/phone";
+import { pictures } from "./looks.ts";
 import { until } from "./until.ts";
 
 /** A screen comes at once, or after a call's set-up. */
@@ -40,6 +41,13 @@ export class Phone {
     if (first !== undefined) await first.letsIn(phone);
     await phone.shows("home");
     await phone.connected();
+    return phone;
+  }
+
+  /** A tab that nobody has signed in to. */
+  static async blank(context: BrowserContext, address: string): Promise<Phone> {
+    const phone = new Phone("somebody", await context.newPage());
+    await phone.page.goto(address);
     return phone;
   }
 
@@ -124,8 +132,14 @@ export class Phone {
     });
   }
 
+  /** As the tab is now. For a screen as people see it: `pictures`. */
   picture(folder: string, name: string): Promise<unknown> {
     return this.page.screenshot({ path: path.join(folder, `${name}.png`) });
+  }
+
+  /** The screen on a desk and on phones; fails if something does not fit. */
+  pictures(folder: string, name: string): Promise<void> {
+    return pictures(this.page, folder, name);
   }
 
   /** The ICE and connection states that were left or reached since `at`. */

@@ -10,6 +10,7 @@
     reason = "a test says what it expects"
 )]
 
+mod calls;
 mod door;
 mod frames;
 mod place;

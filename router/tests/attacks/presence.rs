@@ -2,55 +2,18 @@
 
 use std::time::Duration;
 
-use tandem_core::topology::{Call, CallCommand, CallKind, Media, Placed};
-use tandem_net::clock;
+use tandem_core::topology::CallCommand;
+use tandem_state_client::Revision;
 use tandem_state_client::memory::MemoryStore;
-use tandem_state_client::{Change, Command, Key, Op, Revision, Store as _};
-use tandem_wire::id::{BucketId, CallId, PopId};
-use tandem_wire::party::Party;
+use tandem_wire::id::CallId;
 use tokio::time::timeout;
 
+use super::calls::*;
 use super::place::*;
 use super::socket::*;
 
-fn party(account: &str) -> Party {
-    Party { account: account.parse().unwrap(), device: "dev_1".parse().unwrap() }
-}
-
-/// Writes what comes of these commands over what is stored.
-async fn write(store: &MemoryStore, id: CallId, commands: Vec<CallCommand>) {
-    let stored = store.read(Key::Call(id)).await.unwrap();
-    let mut call = stored.as_ref().map(|entry| Call::from_json(&entry.value).unwrap());
-    for command in commands {
-        call = Some(Call::apply(call.as_ref(), command, clock::now()).unwrap());
-    }
-    let based_on = stored.map_or(Revision::ZERO, |entry| entry.revision);
-    let change = Change::Put(call.unwrap().to_json().unwrap());
-    store.commit(Command { ops: vec![Op { key: Key::Call(id), based_on, change }] }).await.unwrap();
-}
-
-/// A call of alice's that bob has answered, after these commands.
-async fn answered(store: &MemoryStore, n: u128, more: &[CallCommand]) -> CallId {
-    let id = CallId::new(PopId(7), BucketId(1), n);
-    let (caller, callees) = (party("alice"), vec![party("bob")]);
-    let placed = Placed { id, kind: CallKind::OneToOne, media: Media::Audio, caller, callees, request: None };
-    write(store, id, [&[CallCommand::Place(placed), CallCommand::Accept(party("bob"))], more].concat()).await;
-    id
-}
-
-/// Waits until the record says of alice's leg that it is away, or that it is not; which revision says so.
 async fn says(store: &MemoryStore, id: CallId, away: bool) -> Revision {
-    let seen = async {
-        loop {
-            let entry = store.read(Key::Call(id)).await.unwrap().unwrap();
-            let call = Call::from_json(&entry.value).unwrap();
-            if call.leg_of(&party("alice")).unwrap().away.is_some() == away {
-                return entry.revision;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(LONG, seen).await.unwrap_or_else(|_| panic!("it never says away: {away}"))
+    says_of(store, id, "alice", away).await
 }
 
 async fn alice(running: &Running) -> Socket {

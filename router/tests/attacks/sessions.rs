@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use tandem_auth::Grant;
+use tandem_core::topology::CallCommand;
 use tandem_state_client::memory::MemoryStore;
+use tandem_telemetry::http::Limits;
 use tandem_wire::id::PopId;
 use tokio::time::{Instant, timeout};
 
+use super::calls::*;
 use super::place::*;
 use super::socket::*;
 
@@ -81,6 +84,46 @@ async fn an_account_has_32_connections_and_one_more_is_told_to_come_back_with_10
     for socket in &mut open {
         assert_eq!(socket.within(Duration::from_millis(10)).await, None);
     }
+}
+
+/// S09: a socket that never reads while a hundred thousand things happen.
+#[tokio::test]
+async fn a_socket_that_never_reads_is_closed_and_its_device_finds_everything_when_it_comes_back() {
+    // One place, which the deaf one has until it is closed; and a second instead of ten for it to take a byte.
+    let limits = Limits { connections: 1, write_stall: Duration::from_secs(1), ..role_limits() };
+    let running = Running::over(MemoryStore::new(PopId(7)), limits).await;
+    assert!(running.ready().await);
+    let id = answered(&running.store, 1, &[]).await;
+    let bearer = token("bob", "dev_1");
+    let mut deaf = Socket::open_narrow(running.address, &bearer).await;
+    let mut happened = 0;
+    while !is_away(&running.store, id, "bob").await {
+        assert!(happened < 100_000, "it is there, and has read nothing");
+        write(&running.store, id, vec![CallCommand::Disconnect(party("alice"))]).await;
+        write(&running.store, id, vec![CallCommand::Rejoin(party("alice"))]).await;
+        happened += 2;
+        // The router has its turn: the store of a test never makes anybody wait.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(happened > 128, "{happened}: given up before it had the chance to read");
+    let headers = format!("{}sec-websocket-protocol: tandem.v1\r\nauthorization: Bearer {bearer}\r\n", upgrade());
+    let place_is_free = async {
+        loop {
+            match knock(running.address, "/v1/connect", &headers).await {
+                Ok(socket) => return socket,
+                Err((status, _)) => assert_eq!(status, 503),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut back = timeout(LONG, place_is_free).await.expect("it has its place for ever");
+    let told = back.caught_up().await;
+    assert!(told.iter().any(|push| push["type"] == "call.leg_joined"), "{told:?}");
+    says_of(&running.store, id, "bob", false).await;
+    // It was over before anything else took its place.
+    assert_ne!(deaf.end().await, Some(4409));
 }
 
 /// S15, docs/api.md: 4401.

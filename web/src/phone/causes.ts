@@ -1,6 +1,7 @@
 // Decides which of the phone's causes a server's reason or a failed request is. Pure; the words for people are words.ts.
 
 import type { CallRole, Cause, SealCause } from "../phone";
+import type { Call } from "./state.ts";
 import { type SealFault, isSealFault } from "./sealing/errors.ts";
 
 /** A request that was not done: `status` 0 is no answer at all. */
@@ -15,13 +16,18 @@ export interface Failure {
   reason: string | null;
 }
 
-/** What an ended call's reason means to this side of it. `answered`: this device was in the call. */
-export function causeOfReason(reason: string, role: CallRole, answered: boolean): Cause {
+/** What an ended call's reason means to this side of it. */
+export function causeOfReason(reason: string, { role, phase }: Pick<Call, "role" | "phase">): Cause {
+  const answered = phase !== "incoming";
   switch (reason) {
     case "hangup":
       return "hung-up";
+    // A device of one side was removed. Whether it is this one, the account's list of devices says.
+    case "kicked":
+      return answered ? "hung-up" : "cancelled";
     case "timeout":
-      return role === "caller" ? "no-answer" : "missed";
+      if (role === "callee") return "missed";
+      return phase === "calling" ? "offline" : "no-answer";
     case "busy":
       return role === "caller" ? "busy" : "missed";
     case "declined":
@@ -38,8 +44,6 @@ export function causeOfReason(reason: string, role: CallRole, answered: boolean)
     case "shed":
     case "relay_lost":
       return "connection-lost";
-    case "kicked":
-      return "removed";
     case "ended_by_operator":
       return "stopped";
     default:
@@ -62,7 +66,7 @@ export function causeOfFailure(failure: Failure, role: CallRole): Cause {
     case "answered_elsewhere":
       return "answered-elsewhere";
     case "call_ended":
-      return reason === null ? "cancelled" : causeOfReason(reason, role, false);
+      return reason === null ? "cancelled" : causeOfReason(reason, { role, phase: "incoming" });
     case "not_endorsed":
       return "removed";
     case "not_found":

@@ -80,10 +80,22 @@ export function drop(state: State, kind: HistoryKind, now_ms: number): Step {
 
 /** Another tab has this phone now: what it is in is that tab's, and nothing of it is given up for good. */
 export function yieldTo(state: State): Step {
-  const { call } = state;
-  const ended: Ended = {
-    attempt: state.attempts,
-    cause: "elsewhere",
+  const ended = ofPhone(state, "elsewhere");
+  return { state: { ...state, call: null, ended, held: [], looking: [] }, effects: [{ t: "close_line" }] };
+}
+
+/** The account has no such device any more: nothing rings here, and no call can be placed. */
+export function removed(state: State, now_ms: number): Step {
+  if (state.ended?.cause === "removed") return same(state);
+  const before = { ...state, join_code: null };
+  return state.call === null ? same({ ...before, ended: ofPhone(state, "removed") }) : finish(before, { cause: "removed" }, now_ms);
+}
+
+/** It is about the phone, in a call or not. */
+function ofPhone({ attempts, call }: State, cause: Cause): Ended {
+  return {
+    attempt: attempts,
+    cause,
     role: call?.role ?? "callee",
     peer: call?.peer ?? null,
     media: call?.media ?? "audio",
@@ -91,7 +103,6 @@ export function yieldTo(state: State): Step {
     again_at_ms: null,
     detail: null,
   };
-  return { state: { ...state, call: null, ended, held: [], looking: [] }, effects: [{ t: "close_line" }] };
 }
 
 /** From here on pushes of this call change nothing. */

@@ -49,6 +49,9 @@ export const SIGN_IN_AGAIN_MS = 2_000;
 /** A call rings for so long: the server's limit. */
 export const RING_LONGEST_MS = 45_000;
 
+/** A call that rings nowhere for so long is to somebody who is not online: a phone that is rings within a second. */
+export const RINGS_SOON_MS = 4_000;
+
 /** A ring ends on this device this long after the server should have ended it: only a lost socket needs it. */
 export const RING_GRACE_MS = 3_000;
 

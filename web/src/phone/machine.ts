@@ -2,7 +2,7 @@
 // network, no page. What pushes mean is pushes.ts, how a call is taken up again after a reload is resume.ts.
 
 import type { Failure } from "./causes.ts";
-import { drop, finish, finishRefused, finishUnsealed, finishUnsecured, leave, yieldTo } from "./ending.ts";
+import { drop, finish, finishRefused, finishUnsealed, finishUnsecured, leave, removed, yieldTo } from "./ending.ts";
 import { giveUp, takeUpDoubted } from "./ghosts.ts";
 import { GLARE_WAIT_MS, RING_GRACE_MS, RING_LONGEST_MS, SIGN_IN_AGAIN_MS } from "./limits.ts";
 import { onPush, onSync, settleEarly } from "./pushes.ts";
@@ -24,9 +24,12 @@ export function step(state: State, event: Event, now_ms: number): Step {
       return join_code === null ? connect(next) : same(next);
     }
     case "own_devices": {
+      if (!event.registered) return removed(state, now_ms);
       const waiting = event.waiting.filter(({ device }) => !state.turned_away.includes(device));
-      const next = { ...state, waiting };
-      return state.join_code !== null && event.endorsed ? connect({ ...next, join_code: null }) : same(next);
+      // One that was in may have to wait again: the account's first device was removed. What it talks in goes on.
+      const join_code = state.call === null ? event.join_code : state.join_code;
+      const next = { ...state, waiting, join_code };
+      return join_code === null && state.socket === "off" ? connect(next) : same(next);
     }
     case "endorse":
     case "refuse_device":
@@ -115,7 +118,7 @@ function ofAttempt(state: State, event: OfAttempt, now_ms: number): Step {
       return { state: { ...state, call: { ...call, examined: true } }, effects: [{ t: "ringing", call_id: call.offer.call_id }] };
     }
     case "placed":
-      return settleEarly({ ...state, call: { ...call, id: event.place.call_id, lined: true } }, now_ms);
+      return settleEarly({ ...state, call: { ...call, id: event.place.call_id, placed_at_ms: now_ms, lined: true } }, now_ms);
     case "answered": {
       const phase = call.phase === "answering" ? "connecting" : call.phase;
       return { state: { ...state, call: { ...call, phase, offer: null, lined: true } }, effects: ack(call.offer?.id) };
@@ -186,6 +189,7 @@ function dial(state: State, to: string, media: Media, now_ms: number): Step {
     phase: "calling",
     revision: 0,
     started_at_ms: now_ms,
+    placed_at_ms: null,
     connected_at_ms: null,
     offer: null,
     examined: false,

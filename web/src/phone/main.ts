@@ -45,6 +45,7 @@ const view = new View(root, {
     sessionStorage.removeItem(ACCOUNT);
     location.assign("/");
   },
+  signInAgain: () => location.reload(),
   safety: (peer) => {
     let met: boolean | null = null;
     view.safety(peer, model(), () => met);

@@ -42,10 +42,11 @@ export class OwnWatch {
     if (this.#looking) return;
     this.#looking = true;
     try {
-      await this.#renew();
       const own = await this.#signed_in.own.look();
       this.#first = own.first;
       this.#events.looked(own);
+      // One that was removed does not register itself again: that is for its person to say.
+      if (own.registered) await this.#renew();
     } catch (error) {
       this.#events.log("own devices", failureOf(error).code);
     } finally {

@@ -36,15 +36,17 @@ it("the first device sees the one that waits with the code that it shows, and le
   const { first, second, list, endorsed, answer, own } = await account();
   const [one, two] = [await own(first), await own(second)];
   const seen = await one.look();
-  expect(seen).toEqual({ endorsed: true, first: true, waiting: [{ device: "dev_2", code: await two.code(), hosted: false }] });
-  expect(await two.look()).toEqual({ endorsed: false, first: false, waiting: [] });
+  expect(seen).toEqual({ registered: true, join_code: null, first: true, waiting: [{ device: "dev_2", code: await two.code(), hosted: false }] });
+  expect(await two.look()).toEqual({ registered: true, join_code: await two.code(), first: false, waiting: [] });
   for (const waiting of seen.waiting) await one.endorse(waiting);
   const [, endorsement] = endorsed[0] ?? ["", ""];
   list.devices.push(listed(second, endorsement));
   list.pending = [];
   await expect(checkList(await answer(), "bob")).resolves.toMatchObject({ account: "bob" });
-  expect(await two.look()).toMatchObject({ endorsed: true, first: false });
+  expect(await two.look()).toMatchObject({ join_code: null, first: false });
   expect(second.registration.endorsement).toBe(endorsement);
+  list.devices.pop();
+  expect(await two.look()).toMatchObject({ registered: false });
 });
 
 it("keys that were changed after the code was shown are not let in, and what is no device is not shown", async () => {

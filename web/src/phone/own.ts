@@ -13,7 +13,10 @@ import type { Waiting } from "./state.ts";
 import type { Device } from "./wire.ts";
 
 export interface OwnDevices {
-  endorsed: boolean;
+  /** The account has a device of this name, whether it is let in or waits. */
+  registered: boolean;
+  /** What this device shows while it waits to be let in; null: it is in. */
+  join_code: string | null;
   /** This device is the account's first one: others wait for it. */
   first: boolean;
   waiting: Waiting[];
@@ -46,13 +49,15 @@ export class Own {
     const list = await checkList(said, account);
     await this.#trust.admit(list);
     const me = list.devices.find((one) => one.device === device);
+    const registered = me !== undefined || (said.pending ?? []).some((one) => one.device === device);
     const own = this.#ring.sign.public;
     const endorsed = me !== undefined && equal(me.sign, own) && equal(me.agree, this.#ring.agree.public);
     if (endorsed) await this.#ring.endorsed(me.endorsement);
     const first = list.root !== null && equal(list.root, own);
     const asking = first ? await Promise.all((said.pending ?? []).map((one) => this.#asks(one))) : [];
     this.#asking = asking.filter((one) => one !== null);
-    return { endorsed, first, waiting: this.#asking.map(({ device: id, code, hosted }) => ({ device: id, code, hosted })) };
+    const join_code = endorsed ? null : await this.code();
+    return { registered, join_code, first, waiting: this.#asking.map(({ device: id, code, hosted }) => ({ device: id, code, hosted })) };
   }
 
   /** Lets in the device that was shown with this code. */

@@ -231,7 +231,7 @@ export class Phone {
       this.happen({ t: "signed_in", account, device, join_code: endorsed ? null : await own.code() });
       this.#watch = new OwnWatch(signed_in, {
         screen: () => screenOf(this.state),
-        looked: ({ endorsed: inside, waiting }) => this.happen({ t: "own_devices", endorsed: inside, waiting }),
+        looked: ({ registered, join_code, waiting }) => this.happen({ t: "own_devices", registered, join_code, waiting }),
         log: (name, detail) => this.#log(name, detail),
       });
       void this.#watch.run();
@@ -261,7 +261,11 @@ export class Phone {
       { url, token: (anew) => api.token(anew), random: Math.random, open },
       {
         connecting: () => this.happen({ t: "socket", socket: "connecting" }),
-        sync: (pushes) => this.happen({ t: "sync", pushes }),
+        sync: (pushes) => {
+          this.happen({ t: "sync", pushes });
+          // A token says who the device is and not that it is registered: it may have been removed while it was away.
+          this.looked();
+        },
         push: (push) => this.happen({ t: "push", push }),
         down: (code) => {
           this.#log("close", String(code));

@@ -136,6 +136,7 @@ function ring(state: State, offer: Offer, now_ms: number): Step {
     phase: "incoming",
     revision: offer.revision,
     started_at_ms: now_ms,
+    placed_at_ms: null,
     connected_at_ms: null,
     offer,
     examined: false,
@@ -189,10 +190,8 @@ function ofCall(state: State, call: Call, push: Push, now_ms: number): Step {
       return finish(next, { cause: "answered-elsewhere" }, now_ms);
     case "call.cancelled":
       return finish(next, { cause: "cancelled" }, now_ms);
-    case "call.ended": {
-      const answered = call.phase !== "incoming";
-      return finish(next, { cause: causeOfReason(push.reason ?? "", call.role, answered) }, now_ms);
-    }
+    case "call.ended":
+      return finish(next, { cause: causeOfReason(push.reason ?? "", call) }, now_ms);
     case "call.offer":
       // Delivered again on a new connection. It is acknowledged when it was answered.
       return same(next);

@@ -23,10 +23,7 @@ export function onLooked(state: State, call_id: string, view: CallView | null, n
 /** The call of this tab, of which the server said nothing when the connection came back. */
 function checked(state: State, call: Call, view: CallView | null, now_ms: number): Step {
   if (view === null) return finish(state, { cause: "connection-lost" }, now_ms);
-  const answered = call.phase !== "incoming";
-  if (view.phase === "ended") {
-    return finish(state, { cause: causeOfReason(view.ended?.reason ?? "", call.role, answered) }, now_ms);
-  }
+  if (view.phase === "ended") return finish(state, { cause: causeOfReason(view.ended?.reason ?? "", call) }, now_ms);
   const talks = view.phase === "active" && call.lined;
   return { state, effects: talks ? [{ t: "restart", attempt: call.attempt }] : [] };
 }
@@ -54,6 +51,7 @@ function resumed(state: State, view: CallView | null, told: readonly Push[], now
     phase: talks ? "reconnecting" : "calling",
     revision: 0,
     started_at_ms: now_ms - age_ms,
+    placed_at_ms: role === "caller" ? now_ms : null,
     connected_at_ms: talks ? now_ms - age_ms : null,
     offer: null,
     examined: false,

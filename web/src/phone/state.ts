@@ -3,6 +3,7 @@
 
 import type { CallPhase, CallRole, Cause, MediaProblem, Screen } from "../phone";
 import type { Failure } from "./causes.ts";
+import { RINGS_SOON_MS } from "./limits.ts";
 import type { CallView, Media, Party, Place, Push } from "./wire.ts";
 
 /** What this side sends of itself. */
@@ -37,6 +38,8 @@ export interface Call {
   /** The newest revision that a push had. Answers do not count: they overtake the pushes that lead to them. */
   revision: number;
   started_at_ms: number;
+  /** When the server had taken it, as far as this tab knows; null: not yet, or it is not ours. */
+  placed_at_ms: number | null;
   /** When media first flowed. */
   connected_at_ms: number | null;
   /** Callee: what there is to answer. */
@@ -142,7 +145,7 @@ export type Event =
   | { t: "refuse_device"; device: string }
   // The server, by request.
   | { t: "signed_in"; account: string; device: string; join_code: string | null }
-  | { t: "own_devices"; endorsed: boolean; waiting: readonly Waiting[] }
+  | { t: "own_devices"; registered: boolean; join_code: string | null; waiting: readonly Waiting[] }
   | { t: "sign_in_failed"; failure: Failure }
   | { t: "placed"; attempt: number; place: Place }
   | { t: "answered"; attempt: number; place: Place }
@@ -218,6 +221,11 @@ export function both(before: Step, after: Step): Step {
 export function ack(...ids: (string | null | undefined)[]): Effect[] {
   const known = ids.filter((id) => id != null);
   return known.length === 0 ? [] : [{ t: "ack", ids: known }];
+}
+
+/** The call rings nowhere, and has had the time to. */
+export function isOffline(call: Call | null, now_ms: number): boolean {
+  return call?.phase === "calling" && call.placed_at_ms !== null && now_ms - call.placed_at_ms >= RINGS_SOON_MS;
 }
 
 /** The screen follows from the state and from nothing else. */

@@ -103,14 +103,14 @@ describe("a device that is new to its account", () => {
     let { state, effects } = play(INITIAL, { t: "sign_in", account: "bob" }, { t: "signed_in", account: "bob", device: "dev_b", join_code: "012345" });
     expect([screenOf(state), names(effects)]).toEqual(["pending", ["sign_in"]]);
     expect(pendingOf(state)).toEqual({ code: "012345", waiting: [] });
-    ({ state, effects } = play(state, { t: "own_devices", endorsed: false, waiting: [] }));
+    ({ state, effects } = play(state, { t: "own_devices", registered: true, join_code: "012345", waiting: [] }));
     expect([screenOf(state), effects]).toEqual(["pending", []]);
-    ({ state, effects } = play(state, { t: "own_devices", endorsed: true, waiting: [] }));
+    ({ state, effects } = play(state, { t: "own_devices", registered: true, join_code: null, waiting: [] }));
     expect([screenOf(state), names(effects)]).toEqual(["home", ["connect"]]);
   });
 
   it("is let in by the user of the first one, who sees it once", () => {
-    const seen = play(signedIn(), { t: "own_devices", endorsed: true, waiting: [WAITING] });
+    const seen = play(signedIn(), { t: "own_devices", registered: true, join_code: null, waiting: [WAITING] });
     expect(pendingOf(seen.state).waiting).toEqual([{ device: "dev_b", code: "012345" }]);
     const { state, effects } = play(seen.state, { t: "endorse", device: "dev_b" });
     expect(effects).toEqual([{ t: "endorse", device: WAITING }]);
@@ -118,8 +118,27 @@ describe("a device that is new to its account", () => {
     expect(play(state, { t: "endorse", device: "dev_b" }).effects).toEqual([]);
   });
 
+  it("that was in and has to wait again does so, and what it talks in goes on", () => {
+    const waits: Event = { t: "own_devices", registered: true, join_code: "012345", waiting: [] };
+    const dials: Event = { t: "dial", to: "bob", media: "audio" };
+    expect(screenOf(play(signedIn(), waits).state)).toBe("pending");
+    expect(screenOf(play(signedIn(), dials, waits).state)).toBe("outgoing");
+    // It is connected all the while.
+    const { state, effects } = play(signedIn(), waits, { t: "own_devices", registered: true, join_code: null, waiting: [] });
+    expect([screenOf(state), state.socket, effects]).toEqual(["home", "up", []]);
+  });
+
+  it("that was removed says so, once, whatever it was doing", () => {
+    const gone: Event = { t: "own_devices", registered: false, join_code: "012345", waiting: [] };
+    for (const before of [[], [{ t: "dial", to: "bob", media: "audio" }], [{ t: "own_devices", registered: true, join_code: "0", waiting: [] }]]) {
+      const { state } = play(signedIn(), ...(before as Event[]), gone);
+      expect([screenOf(state), state.ended?.cause]).toEqual(["ended", "removed"]);
+      expect(play(state, gone)).toEqual({ state, effects: [] });
+    }
+  });
+
   it("that is not the user's is not asked about again", () => {
-    const looked: Event = { t: "own_devices", endorsed: true, waiting: [WAITING] };
+    const looked: Event = { t: "own_devices", registered: true, join_code: null, waiting: [WAITING] };
     const { state, effects } = play(signedIn(), looked, { t: "refuse_device", device: "dev_b" }, looked);
     expect([state.waiting, effects]).toEqual([[], []]);
   });

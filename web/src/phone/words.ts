@@ -16,6 +16,7 @@ export function endedWords({ cause, role, peer, duration_ms, detail }: Ended): W
     declined: { title: "Declined", text: `${who} does not want to talk now.` },
     busy: { title: "Busy", text: `${who} is in another call.` },
     "no-answer": { title: "No answer", text: `${who} did not pick up.` },
+    offline: { title: "Not online", text: `No phone of ${who} was there to ring. The next time one is, it shows this call as missed.` },
     cancelled: { title: "Call cancelled", text: `${who} gave up before you answered.` },
     missed: { title: "Missed call", text: `${who} called, and nobody answered.` },
     "answered-elsewhere": { title: "Answered elsewhere", text: "You took this call on another device." },
@@ -56,6 +57,11 @@ export function endedWords({ cause, role, peer, duration_ms, detail }: Ended): W
     },
   };
   return words[cause];
+}
+
+/** While a call rings nowhere. */
+export function offlineWords(peer: string): string {
+  return `Calling… ${peer} is not online. It rings there as soon as they are.`;
 }
 
 export function mediaWords(problem: MediaProblem, peer: string): Words {

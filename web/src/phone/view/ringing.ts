@@ -1,6 +1,7 @@
 // A call that is not yet one: outgoing, incoming, and the question what to do without camera or microphone.
 
-import { mediaWords } from "../words.ts";
+import { isOffline } from "../state.ts";
+import { mediaWords, offlineWords } from "../words.ts";
 import { avatar, button, h, write } from "./dom.ts";
 import { marks } from "./marks.ts";
 import type { MakeScreen } from "./screen.ts";
@@ -23,7 +24,8 @@ export const outgoing: MakeScreen = (model, { happen }) => {
       const { call, socket } = now.state;
       marked.update(now);
       const text = call?.phase === "ringing" ? "Ringing…" : "Calling…";
-      write(status, socket === "up" ? text : `${text} Reconnecting to the server.`);
+      if (socket !== "up") write(status, `${text} Reconnecting to the server.`);
+      else write(status, isOffline(call, now.now_ms) ? offlineWords(peer) : text);
     },
   };
 };

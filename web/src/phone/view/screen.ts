@@ -22,6 +22,8 @@ export interface Actions {
   camera(on: boolean): void;
   alwaysRelay(on: boolean): void;
   signOut(): void;
+  /** Registers this phone anew, under the same name. */
+  signInAgain(): void;
   /** Shows the safety number with this peer, over the screen. */
   safety(peer: string): void;
   compared(peer: string, done: boolean): void;
