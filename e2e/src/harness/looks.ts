@@ -31,11 +31,12 @@ function misfits(): string[] {
   const wrong: string[] = [];
   const { scrollWidth } = document.documentElement;
   if (scrollWidth > innerWidth) wrong.push(`scrolls sideways: ${scrollWidth} of ${innerWidth}`);
-  for (const one of document.querySelectorAll<HTMLElement>("button, input, a, h1, h2, p, label")) {
+  for (const one of document.querySelectorAll<HTMLElement>("button, input, a, h1, h2, p, li, strong, label")) {
     const { left, right, top, bottom, width } = one.getBoundingClientRect();
     if (width === 0) continue;
     const name = `${one.tagName} ${one.dataset["testid"] ?? one.textContent}`;
-    if (left < 0 || right > innerWidth + 0.5) wrong.push(`${name} is cut off`);
+    const around = one.closest("dialog, .card, main")?.getBoundingClientRect() ?? { left: 0, right: innerWidth };
+    if (left < Math.max(0, around.left) - 0.5 || right > Math.min(innerWidth, around.right) + 0.5) wrong.push(`${name} is cut off`);
     if (one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== "inline") wrong.push(`the words of ${name} do not fit`);
     if (one.closest(".bar") === null || document.querySelector("dialog[open]") !== null) continue;
     if (top < 0 || bottom > innerHeight) wrong.push(`${name} is out of sight`);

@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::framing::{Ambiguous, Framing};
+use super::framing::{Ambiguous, Crumbled, Framing};
 use super::place::Place;
 use super::serve::Limits;
 use crate::limits;
@@ -196,6 +196,14 @@ impl Stalling {
     }
 }
 
+/// Looks at what was read.
+fn follow(framing: &mut Option<Framing>, bytes: &[u8]) -> io::Result<()> {
+    framing.as_mut().map_or(Ok(()), |framing| framing.read(bytes)).map_err(|Crumbled| {
+        metric::HTTP_CLOSED.of(Closed::Flood.label()).add(1);
+        io::ErrorKind::ConnectionAborted.into()
+    })
+}
+
 impl AsyncRead for Stalling {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -208,16 +216,11 @@ impl AsyncRead for Stalling {
                 metric::HTTP_CLOSED.of(Closed::Flood.label()).add(1);
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            if let Some(framing) = &mut this.framing {
-                framing.read(buffer.filled().get(before..).unwrap_or_default());
-            }
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(follow(&mut this.framing, buffer.filled().get(before..).unwrap_or_default()));
         }
         let (some, rest) = waiting.split_at(waiting.len().min(buffer.remaining()));
         buffer.put_slice(some);
-        if let Some(framing) = &mut this.framing {
-            framing.read(some);
-        }
+        follow(&mut this.framing, some)?;
         this.taken += some.len();
         if rest.is_empty() {
             (this.first, this.taken) = (Vec::new(), 0);

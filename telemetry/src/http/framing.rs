@@ -2,10 +2,13 @@
 //!
 //! Decides only that. hyper takes a Content-Length beside chunks out of the head before anyone sees it, and reads the
 //! chunks (RFC 9112 section 6.3 allows it); what stands before us may have read the length. So the bytes are looked at
-//! here, as they come, and such a request is refused (attack S06). Leaves every other fault of a head to hyper.
+//! here, as they come, and such a request is refused (attack S06). And that a head comes in few pieces: hyper looks at all
+//! that has come of it each time (attack S07). Leaves every other fault of a head to hyper.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::limits;
 
 /// Headers that a head may have: hyper takes no more.
 const HEADERS: usize = 100;
@@ -35,21 +38,27 @@ enum At {
 #[derive(Debug)]
 pub(super) struct Framing {
     at: At,
+    /// In how many pieces the head has come so far.
+    pieces: usize,
     head_bytes: usize,
     ambiguous: Ambiguous,
 }
 
+/// A head came in more pieces than [`limits::HEAD_PIECES`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Crumbled;
+
 impl Framing {
     /// A connection whose heads have at most `head_bytes`; `ambiguous` is told.
     pub(super) const fn new(head_bytes: usize, ambiguous: Ambiguous) -> Self {
-        Self { at: At::Head(Vec::new()), head_bytes, ambiguous }
+        Self { at: At::Head(Vec::new()), pieces: 0, head_bytes, ambiguous }
     }
 
     /// Takes in what was read, in the order in which it was.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) {
+    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Crumbled> {
         while !bytes.is_empty() {
             match &mut self.at {
-                At::Over => return,
+                At::Over => return Ok(()),
                 At::Body(left) => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     *left -= taken as u64;
@@ -71,14 +80,19 @@ impl Framing {
                     let end = head.get(from..).and_then(end_of_head).map(|end| from + end);
                     if end.unwrap_or(head.len()) > self.head_bytes {
                         self.at = At::Over;
-                        return;
+                        return Ok(());
                     }
-                    let Some(end) = end else { return };
+                    let Some(end) = end else {
+                        self.pieces += 1;
+                        return if self.pieces > limits::HEAD_PIECES { Err(Crumbled) } else { Ok(()) };
+                    };
+                    self.pieces = 0;
                     bytes = bytes.get(end.saturating_sub(begun)..).unwrap_or_default();
                     self.at = body_of(head.get(..end).unwrap_or_default(), &self.ambiguous);
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -129,12 +143,12 @@ mod tests {
     /// Whether the connection is ambiguous, whole and cut at every place.
     fn ambiguous(text: &str) -> bool {
         let told = Ambiguous::default();
-        Framing::new(1 << 10, told.clone()).read(text.as_bytes());
+        Framing::new(1 << 10, told.clone()).read(text.as_bytes()).unwrap();
         for cut in 0..text.len() {
             let (told_cut, (one, other)) = (Ambiguous::default(), text.as_bytes().split_at(cut));
             let mut framing = Framing::new(1 << 10, told_cut.clone());
-            framing.read(one);
-            framing.read(other);
+            framing.read(one).unwrap();
+            framing.read(other).unwrap();
             assert_eq!(told_cut.is(), told.is(), "cut at {cut}: {text:?}");
         }
         told.is()
@@ -161,10 +175,29 @@ mod tests {
     #[test]
     fn nothing_is_kept_between_requests_and_of_another_protocol() {
         let mut framing = Framing::new(1 << 10, Ambiguous::default());
-        framing.read(PLAIN.as_bytes());
+        framing.read(PLAIN.as_bytes()).unwrap();
         assert!(matches!(&framing.at, At::Head(head) if head.capacity() == 0));
-        framing.read(b"GET / HTTP/1.1\r\nupgrade: websocket\r\n\r\n");
-        framing.read(&[0; 10_000]);
+        framing.read(b"GET / HTTP/1.1\r\nupgrade: websocket\r\n\r\n").unwrap();
+        framing.read(&[0; 10_000]).unwrap();
         assert!(matches!(framing.at, At::Over));
+    }
+
+    #[test]
+    fn a_head_in_crumbs_is_refused_and_each_head_has_its_own_count() {
+        let mut framing = Framing::new(16 << 10, Ambiguous::default());
+        // Three heads, each in as many pieces as it may have.
+        for _ in 0..3 {
+            framing.read(b"GET / HTTP/1.1\r\nx: ").unwrap();
+            for _ in 1..limits::HEAD_PIECES {
+                framing.read(b"x").unwrap();
+            }
+            framing.read(b"\r\n\r\n").unwrap();
+        }
+        // A body may come as it likes.
+        framing.read(b"POST / HTTP/1.1\r\ncontent-length: 1000\r\n\r\n").unwrap();
+        (0..1_000).for_each(|_| framing.read(b"x").unwrap());
+        framing.read(b"GET / HTTP/1.1\r\nx: ").unwrap();
+        let refused = (0..1 << 20).take_while(|_| framing.read(b"x").is_ok()).count();
+        assert_eq!(refused, limits::HEAD_PIECES - 1);
     }
 }

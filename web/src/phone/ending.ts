@@ -88,7 +88,8 @@ export function yieldTo(state: State): Step {
 export function removed(state: State, now_ms: number): Step {
   if (state.ended?.cause === "removed") return same(state);
   const before = { ...state, join_code: null };
-  return state.call === null ? same({ ...before, ended: ofPhone(state, "removed") }) : finish(before, { cause: "removed" }, now_ms);
+  const over = finish(before, { cause: "removed" }, now_ms);
+  return { ...over, state: { ...over.state, ended: ofPhone(over.state, "removed") } };
 }
 
 /** It is about the phone, in a call or not. */
