@@ -182,7 +182,7 @@ test.each(LISTS)("a list of devices with %s is void: nothing is posted, and nobo
   toA.lieAbout(b.name, list);
   await a.calls(b.name);
   await a.ends("bad-device-list");
-  await a.pictures(out, `list-${slug(lie)}`);
+  await a.picture(out, `list-${slug(lie)}`);
   expect(toA.asks("calls")).toEqual([]);
   expect(await happened(a)).toEqual(NOTHING);
   // It was the lie and nothing else; and whatever had come to bob before this call would have come by now.
@@ -299,9 +299,9 @@ test.each(OFFERS)("an offer whose %s was changed on the way does not ring", asyn
   toA.change("calls", (sealed) => flipped(sealed, at));
   await a.calls(b.name);
   await b.ends(cause);
-  await b.pictures(out, `offer-${slug(part)}-callee`);
+  await b.picture(out, `offer-${slug(part)}-callee`);
   await a.ends("busy");
-  await a.pictures(out, `offer-${slug(part)}-caller`);
+  await a.picture(out, `offer-${slug(part)}-caller`);
   expect([await happened(a), await happened(b)]).toEqual([NOTHING, NOTHING]);
 });
 
@@ -343,9 +343,9 @@ test.each(ANSWERS)("an answer whose %s was changed on the way ends the call befo
   await b.shows("incoming");
   await b.click("accept");
   await a.ends(cause);
-  await a.pictures(out, `answer-${slug(part)}-caller`);
+  await a.picture(out, `answer-${slug(part)}-caller`);
   await b.ends("hung-up");
-  await b.pictures(out, `answer-${slug(part)}-callee`);
+  await b.picture(out, `answer-${slug(part)}-callee`);
   expect(await happened(a)).toEqual(NOTHING);
   expect(await happened(b)).toEqual({ rings: 1, connections: 0 });
 });
@@ -389,7 +389,7 @@ test("what was said in a call, told again, is refused, and changes nothing in it
   await logs(b, "negotiation replayed", toldB);
 
   await Promise.all([a.talks(), b.talks()]);
-  await b.pictures(out, "signals-replayed");
+  await b.picture(out, "signals-replayed");
   expect({ a: await doings(a), b: await doings(b) }).toEqual(made);
   expect([await logged(a, "negotiation replayed"), await logged(b, "negotiation replayed")]).toEqual([toldA, toldB]);
 });
@@ -403,7 +403,7 @@ test("of two signals in the wrong order the older is refused, and the newer stan
   await swapped;
   await logs(b, "negotiation replayed", 1);
   await status(b, "Connected");
-  await b.pictures(out, "signals-reordered");
+  await b.picture(out, "signals-reordered");
   // It hears on.
   await a.click("mute");
   await status(b, `${a.name} is muted`);
@@ -417,7 +417,7 @@ test("a signal that was changed on the way is not heard, and the call goes on", 
   await a.click("mute");
   await logs(b, "negotiation forged", 1);
   await status(b, "Connected");
-  await b.pictures(out, "signal-forged");
+  await b.picture(out, "signal-forged");
   toA.beHonest();
   await a.click("mute");
   await logs(b, "signal media", 1);

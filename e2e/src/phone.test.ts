@@ -216,17 +216,6 @@ test("everything is killed at once in the middle of a call, and the call goes on
   await b.ends("hung-up");
 });
 
-test("who does not come back for thirty seconds has left, and the other side is told", async () => {
-  const { a, b } = await talking();
-  const lost = Date.now();
-  await b.close();
-  await says(a, "Reconnecting…");
-  await a.pictures(here.out, "20-reconnecting");
-  await a.ends("connection-lost", 60_000);
-  expect(Date.now() - lost).toBeGreaterThan(28_000);
-  await a.pictures(here.out, "21-connection-lost");
-});
-
 test("a server that is away is said, and the next call works", async () => {
   const { alice, bob } = names();
   const [a, b] = [await phone(alice), await phone(bob)];
@@ -265,30 +254,49 @@ test("a camera that is refused does not keep anybody from a call", async () => {
   }
 });
 
-test("nobody answers, or nobody is there: after 45 seconds both are told, each in its words", async () => {
+/** The three that take their time do so together. */
+test("nobody answers, nobody is there, or one does not come back: each is told in its time and its words", async () => {
+  await Promise.all([nobodyAnswers(), nobodyIsThere(), oneDoesNotComeBack()]);
+});
+
+async function nobodyAnswers(): Promise<void> {
   const { alice, bob } = names();
-  const { alice: carol, bob: dave } = names();
   const [a, b] = [await phone(alice), await phone(bob)];
-  const [c, d] = [await phone(carol), await phone(dave)];
-  // Away from the page: the device is registered all the while.
-  await d.page.goto("about:blank");
   await a.calls(bob);
   await b.shows("incoming");
   const rings = Date.now();
-  await c.calls(dave);
-  await says(c, `Calling… ${dave} is not online. It rings there as soon as they are.`);
-  await c.pictures(here.out, "23-not-online");
   await says(a, "Ringing…");
   await a.ends("no-answer", 60_000);
   expect(Date.now() - rings).toBeGreaterThan(43_000);
   await b.ends("missed", 5_000);
-  await b.pictures(here.out, "22-missed");
-  await a.pictures(here.out, "18-no-answer");
-  await c.ends("offline");
-  await c.pictures(here.out, "24-offline");
-  await d.page.goto(`${here.dev.page}?as=${dave}&probe`);
+  await Promise.all([b.pictures(here.out, "22-missed"), a.pictures(here.out, "18-no-answer")]);
+}
+
+async function nobodyIsThere(): Promise<void> {
+  const { alice, bob } = names();
+  const [a, b] = [await phone(alice), await phone(bob)];
+  // Away from the page: the device is registered all the while.
+  await b.page.goto("about:blank");
+  await a.calls(bob);
+  await says(a, `Calling… ${bob} is not online. It rings there as soon as they are.`);
+  await a.pictures(here.out, "23-not-online");
+  await a.ends("offline", 60_000);
+  await a.pictures(here.out, "24-offline");
+  await b.page.goto(`${here.dev.page}?as=${bob}&probe`);
   await until("who was not there sees what was missed", { timeout_ms: 15_000 }, async () =>
-    /missed/i.test((await d.page.textContent('[data-testid="history"]')) ?? ""),
+    /missed/i.test((await b.page.textContent('[data-testid="history"]')) ?? ""),
   );
-  await d.pictures(here.out, "25-missed-while-away");
-});
+  await b.pictures(here.out, "25-missed-while-away");
+}
+
+/** Thirty seconds: then the device has left. */
+async function oneDoesNotComeBack(): Promise<void> {
+  const { a, b } = await talking();
+  const lost = Date.now();
+  await b.close();
+  await says(a, "Reconnecting…");
+  await a.pictures(here.out, "20-reconnecting");
+  await a.ends("connection-lost", 60_000);
+  expect(Date.now() - lost).toBeGreaterThan(28_000);
+  await a.pictures(here.out, "21-connection-lost");
+}

@@ -1,7 +1,7 @@
 // Decides what the phone does: what happens goes in, the new state and what is to be done come out. Pure: no clock, no
 // network, no page. What pushes mean is pushes.ts, how a call is taken up again after a reload is resume.ts.
 
-import type { Failure } from "./causes.ts";
+import { type Failure, staysUntilRead } from "./causes.ts";
 import { drop, finish, finishRefused, finishUnsealed, finishUnsecured, leave, removed, yieldTo } from "./ending.ts";
 import { giveUp, takeUpDoubted } from "./ghosts.ts";
 import { GLARE_WAIT_MS, RING_GRACE_MS, RING_LONGEST_MS, SIGN_IN_AGAIN_MS } from "./limits.ts";
@@ -58,8 +58,12 @@ export function step(state: State, event: Event, now_ms: number): Step {
     case "home":
       if (state.call?.problem != null || state.call?.doubt === true) return state.call.offer === null ? hangUp(state, now_ms) : decline(state, now_ms);
       return same({ ...state, ended: null });
-    case "ended_over":
-      return same(state.ended?.attempt === event.attempt ? { ...state, ended: null } : state);
+    case "ended_over": {
+      const { ended } = state;
+      // Another screen may have taken the place of the one that goes away by itself.
+      const over = ended !== null && ended.attempt === event.attempt && !staysUntilRead(ended.cause);
+      return same(over ? { ...state, ended: null } : state);
+    }
     case "accept":
       return accept(state, event.camera);
     case "decline":

@@ -135,6 +135,11 @@ describe("a device that is new to its account", () => {
       expect([screenOf(state), state.ended?.cause]).toEqual(["ended", "removed"]);
       expect(play(state, gone)).toEqual({ state, effects: [] });
     }
+    // The screen of its last call would have gone away by itself.
+    const last = play(signedIn(), { t: "dial", to: "bob", media: "audio" }, { t: "refused", attempt: 1, failure: refusal(422, "self_call") });
+    expect(names(last.effects)).toContain("timer");
+    const { state } = play(last.state, gone, { t: "ended_over", attempt: 1 });
+    expect([screenOf(state), state.ended?.cause]).toEqual(["ended", "removed"]);
   });
 
   it("that is not the user's is not asked about again", () => {
