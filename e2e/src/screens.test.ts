@@ -288,8 +288,7 @@ test("a phone that was removed says so, at rest and in a call, and can sign in a
   await Promise.all([a.talks(), b.talks(), b2.home()]);
   await removes(b2, (await b.state()).device ?? "");
   // The call is over at once; why, its next connection says.
-  await b.page.waitForSelector('[data-cause="removed"]');
-  await a.ends("hung-up");
+  await Promise.all([b.page.waitForSelector('[data-cause="removed"]'), a.ends("hung-up")]);
   await b.pictures(here.out, "17-removed-in-a-call");
   await removes(b, (await b2.state()).device ?? "");
   await b2.ends("removed");
