@@ -12,7 +12,7 @@ const { names, phone, talking } = here;
 test("a call rings, is answered, talks through the relay, is muted, and is hung up", async () => {
   const { alice, bob } = names();
   const a = await phone(alice);
-  const b = await phone(bob, { viewport: { width: 390, height: 844 }, colorScheme: "dark" });
+  const b = await phone(bob);
   await a.pictures(here.out, "01-home");
   await b.pictures(here.out, "02-home-of-bob");
   await a.calls(bob);
@@ -278,10 +278,10 @@ async function nobodyIsThere(): Promise<void> {
   // Away from the page: the device is registered all the while.
   await b.page.goto("about:blank");
   await a.calls(bob);
-  await says(a, `Calling… ${bob} is not online. It rings there as soon as they are.`);
-  await a.pictures(here.out, "23-not-online");
-  await a.ends("offline", 60_000);
-  await a.pictures(here.out, "24-offline");
+  await says(a, `Calling… No phone of ${bob} rings yet. One that comes online does.`);
+  await a.pictures(here.out, "23-rings-nowhere");
+  await a.ends("not-reached", 60_000);
+  await a.pictures(here.out, "24-not-reached");
   await b.page.goto(`${here.dev.page}?as=${bob}&probe`);
   await until("who was not there sees what was missed", { timeout_ms: 15_000 }, async () =>
     /missed/i.test((await b.page.textContent('[data-testid="history"]')) ?? ""),

@@ -127,15 +127,6 @@ pub(crate) async fn serve(
     drop(place);
 }
 
-/// Sends what the device has to take within [`limits::TAKING`]. Fails with why we end it; with `None` if the device has.
-async fn send(socket: &mut WebSocket, message: Message) -> Result<(), Option<End>> {
-    match timeout(limits::TAKING, socket.send(message)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(stalled(error).then_some(End::Slow)),
-        Err(_) => Err(Some(End::Slow)),
-    }
-}
-
 /// Gives why we end it; `None` if the device did.
 async fn run(
     socket: &mut WebSocket,
@@ -151,8 +142,8 @@ async fn run(
         tokio::select! {
             next = outgoing.recv() => match next {
                 Some(Outgoing::Text(text)) => {
-                    if let Err(end) = send(socket, Message::Text(text)).await {
-                        return end;
+                    if let Err(error) = socket.send(Message::Text(text)).await {
+                        return stalled(error).then_some(End::Slow);
                     }
                 }
                 Some(Outgoing::Tell) => events.send(Event::Taken(id)).await.ok()?,
@@ -180,8 +171,8 @@ async fn run(
                     return Some(End::Idle);
                 }
                 pinged = Instant::now();
-                if let Err(end) = send(socket, Message::Ping(Bytes::new())).await {
-                    return end;
+                if let Err(error) = socket.send(Message::Ping(Bytes::new())).await {
+                    return stalled(error).then_some(End::Slow);
                 }
             }
         }
@@ -213,7 +204,7 @@ fn understand(message: &Message) -> Heard {
     }
 }
 
-/// It took no byte for as long as a server waits.
+/// It took nothing for as long as a server waits ([`tandem_telemetry::http::Limits::write_stall`]).
 fn stalled(error: axum::Error) -> bool {
     let error = error.into_inner();
     matches!(error.downcast_ref(), Some(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut)

@@ -29,9 +29,6 @@ pub const BODY_BYTES: usize = 1 << 10;
 pub const PING_EVERY: Duration = Duration::from_secs(25);
 /// A device that was silent for this long is not there: two pings and ten seconds.
 pub const IDLE: Duration = Duration::from_secs(60);
-/// How long a device may take over one push: 12 KiB in ten seconds is what the slowest mobile network carries. One that takes
-/// no byte at all is given up after as long ([`tandem_telemetry::http::Limits::write_stall`]).
-pub const TAKING: Duration = Duration::from_secs(10);
 /// How long a connection that is being closed may take to say that it has heard.
 pub const CLOSING: Duration = Duration::from_secs(2);
 /// Frames from a device. One that acknowledges each push by itself sends some tens at once.

@@ -22,8 +22,8 @@ export type Cause =
   | "declined"
   | "busy"
   | "no-answer"
-  /** None of the callee's devices was there to ring, all the while. */
-  | "offline"
+  /** None of the callee's devices rang. */
+  | "not-reached"
   | "cancelled"
   | "missed"
   | "answered-elsewhere"

@@ -15,11 +15,15 @@ const LOOKS = [
 export async function pictures(page: Page, folder: string, name: string): Promise<void> {
   const before = page.viewportSize();
   const wrong: string[] = [];
+  const screen = (): Promise<string> => page.evaluate(() => JSON.stringify(document.querySelector<HTMLElement>("[data-screen]")?.dataset ?? {}));
+  const wanted = await screen();
   for (const { name: look, colorScheme, width, height } of LOOKS) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width, height });
     wrong.push(...(await page.evaluate(misfits)).map((what) => `${look}: ${what}`));
     await page.screenshot({ path: path.join(folder, `${name}-${look}.png`) });
+    // Some go away by themselves: what came after is not what was meant.
+    if ((await screen()) !== wanted) throw new Error(`${name} was gone before it was seen (${look})`);
   }
   await page.emulateMedia({ colorScheme: null });
   if (before !== null) await page.setViewportSize(before);

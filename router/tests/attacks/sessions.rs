@@ -6,6 +6,7 @@ use tandem_auth::Grant;
 use tandem_core::topology::CallCommand;
 use tandem_state_client::memory::MemoryStore;
 use tandem_telemetry::http::Limits;
+use tandem_telemetry::registry::Metrics;
 use tandem_wire::id::PopId;
 use tokio::time::{Instant, timeout};
 
@@ -89,6 +90,8 @@ async fn an_account_has_32_connections_and_one_more_is_told_to_come_back_with_10
 /// S09: a socket that never reads while a hundred thousand things happen.
 #[tokio::test]
 async fn a_socket_that_never_reads_is_closed_and_its_device_finds_everything_when_it_comes_back() {
+    let counted = Metrics::new();
+    counted.install().unwrap();
     // One place, which the deaf one has until it is closed; and a second instead of ten for it to take a byte.
     let limits = Limits { connections: 1, write_stall: Duration::from_secs(1), ..role_limits() };
     let running = Running::over(MemoryStore::new(PopId(7)), limits).await;
@@ -122,8 +125,10 @@ async fn a_socket_that_never_reads_is_closed_and_its_device_finds_everything_whe
     let told = back.caught_up().await;
     assert!(told.iter().any(|push| push["type"] == "call.leg_joined"), "{told:?}");
     says_of(&running.store, id, "bob", false).await;
-    // It was over before anything else took its place.
+    // It was over before anything else took its place, and why is counted.
     assert_ne!(deaf.end().await, Some(4409));
+    let slow = r#"tandem_router_connections_closed_total{cause="slow"} 1"#;
+    assert!(counted.render().contains(slow), "{}", counted.render());
 }
 
 /// S15, docs/api.md: 4401.

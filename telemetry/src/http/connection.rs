@@ -167,7 +167,7 @@ impl Pace {
     }
 }
 
-/// A stream that fails once its peer has taken no byte for too long, or has sent too many.
+/// A stream that fails once its peer has taken nothing for too long, has sent too much, or sends a head in crumbs.
 struct Stalling {
     pace: Option<Pace>,
     /// Of HTTP/1.1 only: there are no two lengths in HTTP/2.

@@ -1,9 +1,8 @@
 //! Where each request of a connection begins, and whether its head says the length of its body in two ways.
 //!
-//! Decides only that. hyper takes a Content-Length beside chunks out of the head before anyone sees it, and reads the
+//! Decides that, and in how many pieces a head may come (attack S07). hyper takes a Content-Length beside chunks out of the head before anyone sees it, and reads the
 //! chunks (RFC 9112 section 6.3 allows it); what stands before us may have read the length. So the bytes are looked at
-//! here, as they come, and such a request is refused (attack S06). And that a head comes in few pieces: hyper looks at all
-//! that has come of it each time (attack S07). Leaves every other fault of a head to hyper.
+//! here, as they come, and such a request is refused (attack S06). Leaves every other fault of a head to hyper.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -24,10 +24,11 @@ export function causeOfReason(reason: string, { role, phase }: Pick<Call, "role"
       return "hung-up";
     // A device of one side was removed. Whether it is this one, the account's list of devices says.
     case "kicked":
-      return answered ? "hung-up" : "cancelled";
+      if (!answered) return "cancelled";
+      return phase === "calling" || phase === "ringing" ? "no-answer" : "hung-up";
     case "timeout":
       if (role === "callee") return "missed";
-      return phase === "calling" ? "offline" : "no-answer";
+      return phase === "calling" ? "not-reached" : "no-answer";
     case "busy":
       return role === "caller" ? "busy" : "missed";
     case "declined":
@@ -67,13 +68,8 @@ export function causeOfFailure(failure: Failure, role: CallRole): Cause {
       return "answered-elsewhere";
     case "call_ended":
       return reason === null ? "cancelled" : causeOfReason(reason, { role, phase: "incoming" });
-    case "not_endorsed":
-      return "removed";
     case "not_found":
       return role === "callee" ? "cancelled" : "connection-lost";
-    case "device_not_registered":
-    case "unauthorized":
-      return "removed";
     default:
       return "failed";
   }

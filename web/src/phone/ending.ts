@@ -44,10 +44,16 @@ export function finish(state: State, why: Why, now_ms: number): Step {
   return { state: { ...over.state, ended }, effects };
 }
 
+/** Refusals of the device, whatever it asks. */
+const DOUBTED: ReadonlySet<string> = new Set(["device_not_registered", "unauthorized", "not_endorsed"]);
+
 export function finishRefused(state: State, failure: Failure, now_ms: number): Step {
   const { call } = state;
   if (call === null) return same(state);
-  return finish(state, { cause: causeOfFailure(failure, call.role), failure }, now_ms);
+  const over = finish(state, { cause: causeOfFailure(failure, call.role), failure }, now_ms);
+  // Whether this device was removed, or has to wait again, its account's list says.
+  const doubted = DOUBTED.has(failure.code);
+  return doubted ? { ...over, effects: [...over.effects, { t: "look_at_own" }] } : over;
 }
 
 /** The seal was refused: it never becomes a call here, and the server is told as little as it takes. */

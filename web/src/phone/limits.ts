@@ -49,7 +49,7 @@ export const SIGN_IN_AGAIN_MS = 2_000;
 /** A call rings for so long: the server's limit. */
 export const RING_LONGEST_MS = 45_000;
 
-/** A call that rings nowhere for so long is to somebody who is not online: a phone that is rings within a second. */
+/** A caller whose call rings nowhere for so long is told so: a phone that is online rings within a second, as a rule. */
 export const RINGS_SOON_MS = 4_000;
 
 /** A ring ends on this device this long after the server should have ended it: only a lost socket needs it. */
@@ -74,9 +74,12 @@ export const CLAIM_PAUSE_MS = 100;
 /** How often the own devices are asked for, on the home screen of the first one: a person who holds both waits that long. */
 export const OWN_DEVICES_MS = 5_000;
 
+/** How often they are asked for on those of the others: whether it is still one of them. */
+export const OTHERS_LOOK_MS = 60_000;
+
 /**
  * How often a device that waits to be let in asks whether it is. The server answers 120 such questions of an account in a
- * minute: 12 of the first device, and 20 of each of five that wait.
+ * minute, and 60 more at once: 12 of the first device, and 20 of each of five that wait.
  */
 export const PENDING_MS = 3_000;
 

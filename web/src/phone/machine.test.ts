@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { GHOST_COMES_WITHIN_MS, RINGS_SOON_MS } from "./limits.ts";
 import { step } from "./machine.ts";
-import { type Event, INITIAL, isOffline, screenOf, type State } from "./state.ts";
+import { type Event, INITIAL, ringsNowhere, screenOf, type State } from "./state.ts";
 import { BOB, NOW_MS, names, offer, place, play, push, refusal, signedIn, view } from "./testing.ts";
 
 const DIAL: Event = { t: "dial", to: "bob", media: "video" };
@@ -72,9 +72,9 @@ describe("an outgoing call", () => {
   it.each([
     ["declined", "declined"],
     ["busy", "busy"],
-    ["timeout", "offline"],
+    ["timeout", "not-reached"],
     ["connection_lost", "connection-lost"],
-    ["kicked", "hung-up"],
+    ["kicked", "no-answer"],
   ])("that ends with %s says %s", (reason, cause) => {
     const { state } = play(signedIn(), DIAL, PLACED, live(push("ended", "c1", { reason })));
     expect(screenOf(state)).toBe("ended");
@@ -83,12 +83,12 @@ describe("an outgoing call", () => {
 
   it("that rings and is not answered is not that of somebody who is not online", () => {
     const calling = play(signedIn(), DIAL, PLACED).state;
-    expect(isOffline(calling.call, NOW_MS + RINGS_SOON_MS - 1)).toBe(false);
-    expect(isOffline(calling.call, NOW_MS + RINGS_SOON_MS)).toBe(true);
+    expect(ringsNowhere(calling.call, NOW_MS + RINGS_SOON_MS - 1)).toBe(false);
+    expect(ringsNowhere(calling.call, NOW_MS + RINGS_SOON_MS)).toBe(true);
     // One that the server does not know yet may ring at any moment.
-    expect(isOffline(play(signedIn(), DIAL).state.call, NOW_MS + RINGS_SOON_MS)).toBe(false);
+    expect(ringsNowhere(play(signedIn(), DIAL).state.call, NOW_MS + RINGS_SOON_MS)).toBe(false);
     const ringing = play(calling, live(push("ringing", "c1"))).state;
-    expect(isOffline(ringing.call, NOW_MS + RINGS_SOON_MS)).toBe(false);
+    expect(ringsNowhere(ringing.call, NOW_MS + RINGS_SOON_MS)).toBe(false);
     expect(play(ringing, live(push("ended", "c1", { reason: "timeout" }))).state.ended?.cause).toBe("no-answer");
   });
 

@@ -26,9 +26,11 @@ export function step(state: State, event: Event, now_ms: number): Step {
     case "own_devices": {
       if (!event.registered) return removed(state, now_ms);
       const waiting = event.waiting.filter(({ device }) => !state.turned_away.includes(device));
-      // One that was in may have to wait again: the account's first device was removed. What it talks in goes on.
-      const join_code = state.call === null ? event.join_code : state.join_code;
-      const next = { ...state, waiting, join_code };
+      // One that was in may have to wait again: the account has another first device. What it talks in goes on.
+      const stays = state.call !== null && event.join_code !== null;
+      const join_code = stays ? state.join_code : event.join_code;
+      const ended = state.ended?.cause === "removed" ? null : state.ended;
+      const next = { ...state, waiting, join_code, let_in: event.let_in, ended };
       return join_code === null && state.socket === "off" ? connect(next) : same(next);
     }
     case "endorse":
@@ -74,6 +76,10 @@ export function step(state: State, event: Event, now_ms: number): Step {
       return goOn(state);
     case "confirm_identity":
       return confirmIdentity(state);
+    case "confirm_own": {
+      if (!state.let_in || state.account === null) return same(state);
+      return { state, effects: [{ t: "confirm_identity", peer: state.account }, { t: "look_at_own" }] };
+    }
     case "examined":
     case "placed":
     case "answered":

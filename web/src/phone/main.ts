@@ -120,7 +120,7 @@ async function offerFaults(beside: Element): Promise<void> {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") phone.looked();
+  if (document.visibilityState === "visible") phone.lookAtOwn();
 });
 window.addEventListener("online", () => phone.networkChanged());
 if ("connection" in navigator && navigator.connection instanceof EventTarget) {

@@ -1,9 +1,9 @@
-// Asks for this account's own devices while somebody may look at what they say: on the home screen, and while this device
-// waits to be let in. Decides when; what is asked is own.ts.
+// Asks for this account's own devices: while somebody may look at what they say, on the home screen and while this device waits
+// to be let in, and whenever it is told to. Decides when; what is asked is own.ts.
 
 import { nowMs } from "../clock.ts";
 import type { Screen } from "../phone";
-import { OWN_DEVICES_MS, PENDING_MS, PREKEY_LOOK_MS } from "./limits.ts";
+import { OTHERS_LOOK_MS, OWN_DEVICES_MS, PENDING_MS, PREKEY_LOOK_MS } from "./limits.ts";
 import type { OwnDevices } from "./own.ts";
 import { failureOf } from "./requests.ts";
 import type { SignedIn } from "./signing-in.ts";
@@ -19,6 +19,8 @@ export class OwnWatch {
   readonly #events: WatchEvents;
   #renewed_ms = nowMs();
   #looking = false;
+  #again = false;
+  #answered = false;
   /** Is this the device that the others wait for? As long as it is not known, it may be. */
   #first = true;
 
@@ -31,33 +33,46 @@ export class OwnWatch {
   async run(): Promise<void> {
     for (;;) {
       await this.look();
-      const pause_ms = this.#events.screen() === "pending" ? PENDING_MS : OWN_DEVICES_MS;
-      await new Promise((resolve) => setTimeout(resolve, pause_ms));
+      await new Promise((resolve) => setTimeout(resolve, this.#pauseMs()));
       while (!this.#watched()) await new Promise((resolve) => setTimeout(resolve, PENDING_MS));
     }
   }
 
-  /** Now: the page is looked at again, or something was done. */
+  /** Now: the page is looked at again, the device is connected again, or something was done. */
   async look(): Promise<void> {
+    this.#again = true;
     if (this.#looking) return;
     this.#looking = true;
+    while (this.#again) {
+      this.#again = false;
+      await this.#once();
+    }
+    this.#looking = false;
+  }
+
+  async #once(): Promise<void> {
     try {
       const own = await this.#signed_in.own.look();
+      this.#answered = true;
       this.#first = own.first;
       this.#events.looked(own);
       // One that was removed does not register itself again: that is for its person to say.
       if (own.registered) await this.#renew();
     } catch (error) {
+      this.#answered = false;
       this.#events.log("own devices", failureOf(error).code);
-    } finally {
-      this.#looking = false;
     }
+  }
+
+  #pauseMs(): number {
+    if (this.#events.screen() === "pending") return PENDING_MS;
+    return this.#first || !this.#answered ? OWN_DEVICES_MS : OTHERS_LOOK_MS;
   }
 
   #watched(): boolean {
     const screen = this.#events.screen();
     // A device that waits goes on by itself, whether its tab is looked at or not.
-    return screen === "pending" || (this.#first && screen === "home" && document.visibilityState === "visible");
+    return screen === "pending" || (screen === "home" && document.visibilityState === "visible");
   }
 
   async #renew(): Promise<void> {

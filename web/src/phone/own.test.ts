@@ -18,26 +18,24 @@ function listed({ name, registration }: Keyring, endorsement?: string): Device {
 async function account() {
   const make = (device: string): Promise<Keyring> => Keyring.make(new MemoryStore(), { account: "bob", device }, 1_000);
   const [first, second] = [await make("dev_1"), await make("dev_2")];
-  const root = toBase64(first.sign.public);
-  const list = { devices: [listed(first, first.registration.endorsement)], pending: [listed(second)] };
+  const list = { root: toBase64(first.sign.public), devices: [listed(first, first.registration.endorsement)], pending: [listed(second)] };
   const endorsed: [string, string][] = [];
-  const answer = async (): Promise<DeviceList> => ({ account: "bob", root, list_hash: await listHash(root, list.devices), ...list });
+  const answer = async (): Promise<DeviceList> => ({ account: "bob", list_hash: await listHash(list.root, list.devices), ...list });
   const api = {
     devices: answer,
     endorse: async (device: string, endorsement: string) => void endorsed.push([device, endorsement]),
   } as unknown as Api;
-  const own = async (ring: Keyring): Promise<Own> => {
-    return new Own(api, ring, await TrustBook.load(new MemoryStore(), "bob", () => undefined));
-  };
-  return { first, second, list, endorsed, answer, own };
+  const book = (): Promise<TrustBook> => TrustBook.load(new MemoryStore(), "bob", () => undefined);
+  const own = async (ring: Keyring, trust?: TrustBook): Promise<Own> => new Own(api, ring, trust ?? (await book()));
+  return { first, second, list, endorsed, answer, own, book };
 }
 
 it("the first device sees the one that waits with the code that it shows, and lets in these very keys", async () => {
   const { first, second, list, endorsed, answer, own } = await account();
   const [one, two] = [await own(first), await own(second)];
   const seen = await one.look();
-  expect(seen).toEqual({ registered: true, join_code: null, first: true, waiting: [{ device: "dev_2", code: await two.code(), hosted: false }] });
-  expect(await two.look()).toEqual({ registered: true, join_code: await two.code(), first: false, waiting: [] });
+  expect(seen).toEqual({ registered: true, join_code: null, let_in: false, first: true, waiting: [{ device: "dev_2", code: await two.code(), hosted: false }] });
+  expect(await two.look()).toEqual({ registered: true, join_code: await two.code(), let_in: false, first: false, waiting: [] });
   for (const waiting of seen.waiting) await one.endorse(waiting);
   const [, endorsement] = endorsed[0] ?? ["", ""];
   list.devices.push(listed(second, endorsement));
@@ -58,4 +56,32 @@ it("keys that were changed after the code was shown are not let in, and what is 
   expect((await one.look()).waiting).toHaveLength(1);
   for (const asked of waiting) await one.endorse(asked);
   expect(endorsed).toEqual([]);
+});
+
+it("with another first device the old one waits and its person is asked, and nobody asks the new one about itself", async () => {
+  const { first, second, list, endorsed, own, book } = await account();
+  const trust = await book();
+  const [one, two] = [await own(first, trust), await own(second)];
+  await one.look();
+  await two.look();
+  // The first one was removed, the second one is the account's first now, and the other has come back.
+  await second.endorseItself();
+  Object.assign(list, {
+    root: toBase64(second.sign.public),
+    devices: [listed(second, second.registration.endorsement)],
+    pending: [listed(first)],
+  });
+  const seen = await two.look();
+  expect(seen).toMatchObject({ registered: true, join_code: null, first: true });
+  expect(seen.waiting).toHaveLength(1);
+  expect(await one.look()).toMatchObject({ registered: true, join_code: await one.code(), let_in: false, first: false });
+  for (const waiting of seen.waiting) await two.endorse(waiting);
+  list.devices.push(listed(first, endorsed[0]?.[1]));
+  list.pending = [];
+  const own_endorsement = first.registration.endorsement;
+  expect(await one.look()).toMatchObject({ join_code: await one.code(), let_in: true });
+  // A server that puts another root there, and signs with it, has not been believed by anybody.
+  expect(first.registration.endorsement).toBe(own_endorsement);
+  await trust.confirm("bob");
+  expect(await one.look()).toMatchObject({ join_code: null, let_in: false });
 });

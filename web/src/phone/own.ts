@@ -5,7 +5,8 @@ import type { Api } from "./api.ts";
 import { fromBase64, toBase64 } from "./base64.ts";
 import { equal } from "./sealing/bytes.ts";
 import type { Keyring } from "./sealing/keyring.ts";
-import { checkList } from "./sealing/list.ts";
+import { SealError } from "./sealing/errors.ts";
+import { type CheckedList, checkList } from "./sealing/list.ts";
 import { joinCode } from "./sealing/safety.ts";
 import { type Custody, deviceStatement, sign } from "./sealing/statements.ts";
 import type { TrustBook } from "./sealing/trust.ts";
@@ -17,6 +18,8 @@ export interface OwnDevices {
   registered: boolean;
   /** What this device shows while it waits to be let in; null: it is in. */
   join_code: string | null;
+  /** It was let in by a first device that is not the one it knew: whether that is right, its person says. */
+  let_in: boolean;
   /** This device is the account's first one: others wait for it. */
   first: boolean;
   waiting: Waiting[];
@@ -47,17 +50,29 @@ export class Own {
     const { account, device } = this.#ring.name;
     const said = await this.#api.devices(account);
     const list = await checkList(said, account);
-    await this.#trust.admit(list);
     const me = list.devices.find((one) => one.device === device);
     const registered = me !== undefined || (said.pending ?? []).some((one) => one.device === device);
     const own = this.#ring.sign.public;
-    const endorsed = me !== undefined && equal(me.sign, own) && equal(me.agree, this.#ring.agree.public);
-    if (endorsed) await this.#ring.endorsed(me.endorsement);
     const first = list.root !== null && equal(list.root, own);
+    const known = first ? await this.#trust.found(list) : await this.#knows(list);
+    const listed = me !== undefined && equal(me.sign, own) && equal(me.agree, this.#ring.agree.public);
+    if (listed && known) await this.#ring.endorsed(me.endorsement);
+    const join_code = listed && known ? null : await this.code();
     const asking = first ? await Promise.all((said.pending ?? []).map((one) => this.#asks(one))) : [];
     this.#asking = asking.filter((one) => one !== null);
-    const join_code = endorsed ? null : await this.code();
-    return { registered, join_code, first, waiting: this.#asking.map(({ device: id, code, hosted }) => ({ device: id, code, hosted })) };
+    const waiting = this.#asking.map(({ device: id, code, hosted }) => ({ device: id, code, hosted }));
+    return { registered, join_code, let_in: listed && !known, first, waiting };
+  }
+
+  /** Is the account's first device the one that this device knows, or the first that it sees? */
+  async #knows(list: CheckedList): Promise<boolean> {
+    try {
+      await this.#trust.admit(list);
+      return true;
+    } catch (error) {
+      if (error instanceof SealError && error.fault === "identity_changed") return false;
+      throw error;
+    }
   }
 
   /** Lets in the device that was shown with this code. */

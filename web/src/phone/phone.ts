@@ -107,8 +107,8 @@ export class Phone {
     else void this.#signed_in?.trust.confirm(peer);
   }
 
-  /** The page is looked at again. */
-  looked(): void {
+  /** What the account's list says of this device, and of those that wait for it. */
+  lookAtOwn(): void {
     void this.#watch?.look();
   }
 
@@ -197,7 +197,9 @@ export class Phone {
       case "confirm_identity":
         return void this.#signed_in?.trust.confirm(effect.peer);
       case "endorse":
-        return this.#tell(effect.t, this.#signed_in?.own.endorse(effect.device).then(() => this.looked()));
+        return this.#tell(effect.t, this.#signed_in?.own.endorse(effect.device).then(() => this.lookAtOwn()));
+      case "look_at_own":
+        return this.lookAtOwn();
       case "forget":
         this.#signed_in?.trust.seen(effect.peer);
         if (effect.call_id !== null) this.#tell(effect.t, this.#signed_in?.sealer.forget(effect.call_id));
@@ -231,7 +233,8 @@ export class Phone {
       this.happen({ t: "signed_in", account, device, join_code: endorsed ? null : await own.code() });
       this.#watch = new OwnWatch(signed_in, {
         screen: () => screenOf(this.state),
-        looked: ({ registered, join_code, waiting }) => this.happen({ t: "own_devices", registered, join_code, waiting }),
+        looked: ({ registered, join_code, let_in, waiting }) =>
+          this.happen({ t: "own_devices", registered, join_code, let_in, waiting }),
         log: (name, detail) => this.#log(name, detail),
       });
       void this.#watch.run();
@@ -264,7 +267,7 @@ export class Phone {
         sync: (pushes) => {
           this.happen({ t: "sync", pushes });
           // A token says who the device is and not that it is registered: it may have been removed while it was away.
-          this.looked();
+          this.lookAtOwn();
         },
         push: (push) => this.happen({ t: "push", push }),
         down: (code) => {

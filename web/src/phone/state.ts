@@ -88,6 +88,8 @@ export interface State {
   device: string | null;
   /** This device's own code while it waits to be let in; null: it is in. */
   join_code: string | null;
+  /** It was let in, by a first device that is not the one it knew: its person is asked. */
+  let_in: boolean;
   /** Those that this device can let in. */
   waiting: readonly Waiting[];
   /** Devices that the user did not let in. */
@@ -115,6 +117,7 @@ export const INITIAL: State = {
   account: null,
   device: null,
   join_code: null,
+  let_in: false,
   waiting: [],
   turned_away: [],
   signing_in: null,
@@ -141,11 +144,12 @@ export type Event =
   | { t: "home" }
   | { t: "take_over" }
   | { t: "confirm_identity" }
+  | { t: "confirm_own" }
   | { t: "endorse"; device: string }
   | { t: "refuse_device"; device: string }
   // The server, by request.
   | { t: "signed_in"; account: string; device: string; join_code: string | null }
-  | { t: "own_devices"; registered: boolean; join_code: string | null; waiting: readonly Waiting[] }
+  | { t: "own_devices"; registered: boolean; join_code: string | null; let_in: boolean; waiting: readonly Waiting[] }
   | { t: "sign_in_failed"; failure: Failure }
   | { t: "placed"; attempt: number; place: Place }
   | { t: "answered"; attempt: number; place: Place }
@@ -192,6 +196,7 @@ export type Effect =
   | { t: "close_line" }
   | { t: "confirm_identity"; peer: string }
   | { t: "endorse"; device: Waiting }
+  | { t: "look_at_own" }
   /** What was kept to talk in this call, and what was new about its peer. */
   | { t: "forget"; call_id: string | null; peer: string }
   | { t: "ringing"; call_id: string }
@@ -224,15 +229,15 @@ export function ack(...ids: (string | null | undefined)[]): Effect[] {
 }
 
 /** The call rings nowhere, and has had the time to. */
-export function isOffline(call: Call | null, now_ms: number): boolean {
+export function ringsNowhere(call: Call | null, now_ms: number): boolean {
   return call?.phase === "calling" && call.placed_at_ms !== null && now_ms - call.placed_at_ms >= RINGS_SOON_MS;
 }
 
 /** The screen follows from the state and from nothing else. */
 export function screenOf(state: State): Screen {
   if (state.account === null) return "sign-in";
-  if (state.join_code !== null) return "pending";
   const { call } = state;
+  if (call === null && state.join_code !== null && state.ended === null) return "pending";
   if (call === null) return state.ended === null ? "home" : "ended";
   if (call.doubt) return "identity";
   if (call.problem !== null) return "media";

@@ -103,14 +103,14 @@ describe("a device that is new to its account", () => {
     let { state, effects } = play(INITIAL, { t: "sign_in", account: "bob" }, { t: "signed_in", account: "bob", device: "dev_b", join_code: "012345" });
     expect([screenOf(state), names(effects)]).toEqual(["pending", ["sign_in"]]);
     expect(pendingOf(state)).toEqual({ code: "012345", waiting: [] });
-    ({ state, effects } = play(state, { t: "own_devices", registered: true, join_code: "012345", waiting: [] }));
+    ({ state, effects } = play(state, { t: "own_devices", registered: true, join_code: "012345", let_in: false, waiting: [] }));
     expect([screenOf(state), effects]).toEqual(["pending", []]);
-    ({ state, effects } = play(state, { t: "own_devices", registered: true, join_code: null, waiting: [] }));
+    ({ state, effects } = play(state, { t: "own_devices", registered: true, join_code: null, let_in: false, waiting: [] }));
     expect([screenOf(state), names(effects)]).toEqual(["home", ["connect"]]);
   });
 
   it("is let in by the user of the first one, who sees it once", () => {
-    const seen = play(signedIn(), { t: "own_devices", registered: true, join_code: null, waiting: [WAITING] });
+    const seen = play(signedIn(), { t: "own_devices", registered: true, join_code: null, let_in: false, waiting: [WAITING] });
     expect(pendingOf(seen.state).waiting).toEqual([{ device: "dev_b", code: "012345" }]);
     const { state, effects } = play(seen.state, { t: "endorse", device: "dev_b" });
     expect(effects).toEqual([{ t: "endorse", device: WAITING }]);
@@ -119,21 +119,50 @@ describe("a device that is new to its account", () => {
   });
 
   it("that was in and has to wait again does so, and what it talks in goes on", () => {
-    const waits: Event = { t: "own_devices", registered: true, join_code: "012345", waiting: [] };
+    const waits: Event = { t: "own_devices", registered: true, join_code: "012345", let_in: false, waiting: [] };
     const dials: Event = { t: "dial", to: "bob", media: "audio" };
     expect(screenOf(play(signedIn(), waits).state)).toBe("pending");
     expect(screenOf(play(signedIn(), dials, waits).state)).toBe("outgoing");
     // It is connected all the while.
-    const { state, effects } = play(signedIn(), waits, { t: "own_devices", registered: true, join_code: null, waiting: [] });
+    const { state, effects } = play(signedIn(), waits, { t: "own_devices", registered: true, join_code: null, let_in: false, waiting: [] });
     expect([screenOf(state), state.socket, effects]).toEqual(["home", "up", []]);
   });
 
+  it("that was let in by a first device that it does not know asks its person, and then only", () => {
+    const looked = (let_in: boolean, join_code: string | null): Event => ({ t: "own_devices", registered: true, join_code, let_in, waiting: [] });
+    const waits = play(signedIn(), looked(false, "012345"));
+    expect(play(waits.state, { t: "confirm_own" }).effects).toEqual([]);
+    const asked = play(waits.state, looked(true, "012345"));
+    expect([screenOf(asked.state), asked.effects]).toEqual(["pending", []]);
+    const { state, effects } = play(asked.state, { t: "confirm_own" });
+    expect(effects).toEqual([{ t: "confirm_identity", peer: "alice" }, { t: "look_at_own" }]);
+    expect(screenOf(play(state, looked(false, null)).state)).toBe("home");
+  });
+
+  it("whose call is refused because of the device asks the list what is the matter with it", () => {
+    const { state, effects } = play(
+      signedIn(),
+      { t: "dial", to: "bob", media: "audio" },
+      { t: "refused", attempt: 1, failure: refusal(403, "device_not_registered") },
+    );
+    expect([state.ended?.cause, names(effects)]).toEqual(["failed", expect.arrayContaining(["look_at_own"])]);
+    // It may be let in meanwhile, in the middle of what rings here.
+    const pending = play(signedIn(), { t: "own_devices", registered: true, join_code: "1", let_in: false, waiting: [] });
+    const rings = play(pending.state, { t: "push", push: offer("c1") }, { t: "examined", attempt: 1 });
+    expect(screenOf(rings.state)).toBe("incoming");
+    const inside = play(rings.state, { t: "own_devices", registered: true, join_code: null, let_in: false, waiting: [] });
+    expect([screenOf(inside.state), inside.state.join_code]).toEqual(["incoming", null]);
+  });
+
   it("that was removed says so, once, whatever it was doing", () => {
-    const gone: Event = { t: "own_devices", registered: false, join_code: "012345", waiting: [] };
-    for (const before of [[], [{ t: "dial", to: "bob", media: "audio" }], [{ t: "own_devices", registered: true, join_code: "0", waiting: [] }]]) {
+    const gone: Event = { t: "own_devices", registered: false, join_code: "012345", let_in: false, waiting: [] };
+    for (const before of [[], [{ t: "dial", to: "bob", media: "audio" }], [{ t: "own_devices", registered: true, join_code: "0", let_in: false, waiting: [] }]]) {
       const { state } = play(signedIn(), ...(before as Event[]), gone);
       expect([screenOf(state), state.ended?.cause]).toEqual(["ended", "removed"]);
       expect(play(state, gone)).toEqual({ state, effects: [] });
+      // And back again, when it is.
+      const back: Event = { t: "own_devices", registered: true, join_code: null, let_in: false, waiting: [] };
+      expect(screenOf(play(state, back).state)).toBe("home");
     }
     // The screen of its last call would have gone away by itself.
     const last = play(signedIn(), { t: "dial", to: "bob", media: "audio" }, { t: "refused", attempt: 1, failure: refusal(422, "self_call") });
@@ -143,7 +172,7 @@ describe("a device that is new to its account", () => {
   });
 
   it("that is not the user's is not asked about again", () => {
-    const looked: Event = { t: "own_devices", registered: true, join_code: null, waiting: [WAITING] };
+    const looked: Event = { t: "own_devices", registered: true, join_code: null, let_in: false, waiting: [WAITING] };
     const { state, effects } = play(signedIn(), looked, { t: "refuse_device", device: "dev_b" }, looked);
     expect([state.waiting, effects]).toEqual([[], []]);
   });

@@ -16,7 +16,7 @@ export function endedWords({ cause, role, peer, duration_ms, detail }: Ended): W
     declined: { title: "Declined", text: `${who} does not want to talk now.` },
     busy: { title: "Busy", text: `${who} is in another call.` },
     "no-answer": { title: "No answer", text: `${who} did not pick up.` },
-    offline: { title: "Not online", text: `No phone of ${who} was there to ring. The next time one is, it shows this call as missed.` },
+    "not-reached": { title: "Not reached", text: `No phone of ${who} rang. The next one that is online shows this call as missed.` },
     cancelled: { title: "Call cancelled", text: `${who} gave up before you answered.` },
     missed: { title: "Missed call", text: `${who} called, and nobody answered.` },
     "answered-elsewhere": { title: "Answered elsewhere", text: "You took this call on another device." },
@@ -59,9 +59,10 @@ export function endedWords({ cause, role, peer, duration_ms, detail }: Ended): W
   return words[cause];
 }
 
-/** While a call rings nowhere. */
-export function offlineWords(peer: string): string {
-  return `Calling… ${peer} is not online. It rings there as soon as they are.`;
+/** What a caller reads. `nowhere`: it has had the time to ring, and does not. */
+export function outgoingWords(peer: string, rings: boolean, nowhere: boolean): string {
+  if (rings) return "Ringing…";
+  return nowhere ? `Calling… No phone of ${peer} rings yet. One that comes online does.` : "Calling…";
 }
 
 export function mediaWords(problem: MediaProblem, peer: string): Words {
@@ -82,6 +83,16 @@ export function changedWords(peer: string, incoming: boolean): Words {
     title: `${peer} has another identity`,
     text: `A new phone, a new browser, or somebody else in between. Ask ${peer} in another way whether this number is theirs. ${then}`,
   };
+}
+
+/** `let_in`: by a first device that this one has not seen before. */
+export function pendingWords(account: string, let_in: boolean): { text: string; status: string } {
+  if (!let_in) {
+    const text = `This device is not let in to ${account} yet. Confirm it where you signed in first; the same code stands there.`;
+    return { text, status: "It goes on by itself." };
+  }
+  const text = `Another device than before says that it is the first one of ${account}, and has let this one in.`;
+  return { text, status: "Did you do that yourself, there, with this code? If not, somebody else may be in between." };
 }
 
 /** What is new or particular about a peer's devices, before and during a call; empty when there is nothing. */

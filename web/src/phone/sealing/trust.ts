@@ -80,6 +80,16 @@ export class TrustBook {
     await this.#keep(account, { root: seen, devices: ids, hosted, compared: before?.compared ?? false, changed: null });
   }
 
+  /** The list of this account, whose root is this device itself: nobody has to be asked. */
+  async found(list: CheckedList): Promise<true> {
+    const before = this.#kept.get(list.account);
+    if (list.root !== null && before !== undefined && before.root !== toBase64(list.root)) {
+      await this.#keep(list.account, { root: toBase64(list.root), devices: [], hosted: [], compared: false, changed: null });
+    }
+    await this.admit(list);
+    return true;
+  }
+
   known(peer: string): Known | null {
     const kept = this.#kept.get(peer);
     if (kept === undefined) return null;

@@ -5,7 +5,7 @@ import { avatar, button, h, write } from "./dom.ts";
 import type { MakeScreen } from "./screen.ts";
 
 /** Where calling again makes sense. */
-const AGAIN: ReadonlySet<string> = new Set(["no-answer", "offline", "busy", "connection-lost", "server-away", "refused", "failed"]);
+const AGAIN: ReadonlySet<string> = new Set(["no-answer", "not-reached", "busy", "connection-lost", "server-away", "refused", "failed"]);
 
 export const ended: MakeScreen = (model, { happen, signInAgain, signOut }) => {
   const over = model.state.ended;
@@ -25,15 +25,17 @@ export const ended: MakeScreen = (model, { happen, signInAgain, signOut }) => {
   // There is nothing to go back to: this phone is nobody's.
   back.hidden = cause === "removed";
   again.hidden = over?.role !== "caller" || !AGAIN.has(cause) || cause === "elsewhere";
+  const root = h(
+    "main",
+    { class: "stage", "data-cause": cause, tabindex: "-1" },
+    h("div", { class: "who", role: "alert" }, ...face, h("h1", {}, words.title), h("p", { class: "lead" }, words.text)),
+    wait,
+    h("div", { class: "stack" }, take, anew, again, out, back),
+  );
   return {
-    root: h(
-      "main",
-      { class: "stage", "data-cause": cause },
-      h("div", { class: "who", role: "alert" }, ...face, h("h1", {}, words.title), h("p", { class: "lead" }, words.text)),
-      wait,
-      h("div", { class: "stack" }, take, anew, again, out, back),
-    ),
-    first: [take, anew, back].find(({ hidden }) => !hidden) ?? back,
+    root,
+    // These come unasked, and what they offer cannot be taken back.
+    first: cause === "elsewhere" || cause === "removed" ? root : back,
     update({ now_ms }) {
       const left_ms = over?.again_at_ms == null ? 0 : over.again_at_ms - now_ms;
       wait.hidden = left_ms <= 0;

@@ -1,7 +1,7 @@
 // A call that is not yet one: outgoing, incoming, and the question what to do without camera or microphone.
 
-import { isOffline } from "../state.ts";
-import { mediaWords, offlineWords } from "../words.ts";
+import { ringsNowhere } from "../state.ts";
+import { mediaWords, outgoingWords } from "../words.ts";
 import { avatar, button, h, write } from "./dom.ts";
 import { marks } from "./marks.ts";
 import type { MakeScreen } from "./screen.ts";
@@ -23,9 +23,9 @@ export const outgoing: MakeScreen = (model, { happen }) => {
     update(now) {
       const { call, socket } = now.state;
       marked.update(now);
-      const text = call?.phase === "ringing" ? "Ringing…" : "Calling…";
-      if (socket !== "up") write(status, `${text} Reconnecting to the server.`);
-      else write(status, isOffline(call, now.now_ms) ? offlineWords(peer) : text);
+      const there = socket === "up";
+      const text = outgoingWords(peer, call?.phase === "ringing", there && ringsNowhere(call, now.now_ms));
+      write(status, there ? text : `${text} Reconnecting to the server.`);
     },
   };
 };

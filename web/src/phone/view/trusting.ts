@@ -3,7 +3,7 @@
 
 import { inGroups } from "../sealing/safety.ts";
 import type { Waiting } from "../state.ts";
-import { changedWords } from "../words.ts";
+import { changedWords, pendingWords } from "../words.ts";
 import { avatar, button, h, write } from "./dom.ts";
 import { safetyNumberView } from "./number.ts";
 import type { Actions, MakeScreen } from "./screen.ts";
@@ -31,8 +31,11 @@ export const identity: MakeScreen = (model, { happen }) => {
   return { root, first: root, update: ({ known }) => number.update(known(peer)?.safety ?? null) };
 };
 
-export const pending: MakeScreen = (model, { signOut }) => {
+export const pending: MakeScreen = (model, { happen, signOut }) => {
   const { account } = model.state;
+  const lead = h("p", { class: "lead" });
+  const on = h("p", { class: "lead", role: "status" });
+  const confirm = button("confirm-own", "Yes, I let it in myself", "wide", () => happen({ t: "confirm_own" }));
   const code = h("strong", { class: "join-code", "data-testid": "join-code" });
   const device = h("small", { "data-testid": "device" });
   const root = h(
@@ -43,12 +46,12 @@ export const pending: MakeScreen = (model, { signOut }) => {
       { class: "who" },
       avatar(account ?? ""),
       h("h1", {}, "Waiting to be let in"),
-      h("p", { class: "lead" }, `This device is new to ${account ?? ""}. Confirm it where you signed in first; the same code stands there.`),
+      lead,
       code,
       device,
-      h("p", { class: "lead", role: "status" }, "It goes on by itself."),
+      on,
     ),
-    h("div", { class: "stack" }, button("sign-out", "Not you?", "wide", signOut)),
+    h("div", { class: "stack" }, confirm, button("sign-out", "Not you?", "wide", signOut)),
   );
   return {
     root,
@@ -56,6 +59,10 @@ export const pending: MakeScreen = (model, { signOut }) => {
     update({ state }) {
       write(code, inGroups(state.join_code ?? "").join(" "));
       write(device, state.device ?? "");
+      confirm.hidden = !state.let_in;
+      const { text, status } = pendingWords(account ?? "", state.let_in);
+      write(lead, text);
+      write(on, status);
     },
   };
 };
