@@ -300,3 +300,25 @@ test("a phone that was removed says so, at rest and in a call, and can sign in a
     until(`${one.name} knows the number`, { timeout_ms: 10_000 }, () => one.page.evaluate((of) => window.phone.safety(of), peer));
   expect(await number(a, bob)).toBe(await number(b2, alice));
 });
+
+test("a device that another first device has let in asks its person whether that was them", async () => {
+  const { alice, bob } = names();
+  const first = await phone(alice);
+  const second = await phone(alice, { first });
+  await removes(second, (await first.state()).device ?? "");
+  await first.ends("removed");
+  await first.close();
+  // Nobody vouches for the account any more: who comes now founds it anew.
+  const third = await phone(alice);
+  // A tab that is looked at again looks at its account.
+  await second.page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+  await third.letsIn(second);
+  await second.page.waitForSelector('[data-testid="confirm-own"]:visible');
+  await second.pictures(here.out, "19-let-in-by-another-first-device");
+  await second.click("confirm-own");
+  await second.shows("home");
+  await second.connected();
+  const b = await phone(bob);
+  await b.calls(alice);
+  await Promise.all([second.shows("incoming"), third.shows("incoming")]);
+});

@@ -36,8 +36,8 @@ export function stage(name: string): Stage {
   afterEach(async ({ task }) => {
     if (task.result?.state === "fail") {
       const folder = await outFolder(`${name}/failed`);
-      for (const phone of open) {
-        await phone.picture(folder, `${task.name.slice(0, 50)}-${phone.name}`).catch(() => undefined);
+      for (const [n, phone] of open.entries()) {
+        await phone.picture(folder, `${task.name.slice(0, 50)}-${n}-${phone.name}`).catch(() => undefined);
         console.log(phone.name, JSON.stringify(await phone.page.evaluate(() => window.phone.events().slice(-40)).catch(String)));
       }
     }

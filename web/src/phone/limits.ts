@@ -74,6 +74,9 @@ export const CLAIM_PAUSE_MS = 100;
 /** How often the own devices are asked for, on the home screen of the first one: a person who holds both waits that long. */
 export const OWN_DEVICES_MS = 5_000;
 
+/** How often it is seen whether they are due: the screen may be another one by then, and with it the pause. */
+export const OWN_LOOK_TICK_MS = 500;
+
 /** How often they are asked for on those of the others: whether it is still one of them. */
 export const OTHERS_LOOK_MS = 60_000;
 

@@ -3,7 +3,7 @@
 
 import { nowMs } from "../clock.ts";
 import type { Screen } from "../phone";
-import { OTHERS_LOOK_MS, OWN_DEVICES_MS, PENDING_MS, PREKEY_LOOK_MS } from "./limits.ts";
+import { OTHERS_LOOK_MS, OWN_DEVICES_MS, OWN_LOOK_TICK_MS, PENDING_MS, PREKEY_LOOK_MS } from "./limits.ts";
 import type { OwnDevices } from "./own.ts";
 import { failureOf } from "./requests.ts";
 import type { SignedIn } from "./signing-in.ts";
@@ -18,6 +18,8 @@ export class OwnWatch {
   readonly #signed_in: SignedIn;
   readonly #events: WatchEvents;
   #renewed_ms = nowMs();
+  /** When it asked last. */
+  #looked_ms = Number.NEGATIVE_INFINITY;
   #looking = false;
   #again = false;
   #answered = false;
@@ -32,9 +34,8 @@ export class OwnWatch {
   /** For as long as the page is open. */
   async run(): Promise<void> {
     for (;;) {
-      await this.look();
-      await new Promise((resolve) => setTimeout(resolve, this.#pauseMs()));
-      while (!this.#watched()) await new Promise((resolve) => setTimeout(resolve, PENDING_MS));
+      if (this.#watched() && nowMs() - this.#looked_ms >= this.#pauseMs()) await this.look();
+      await new Promise((resolve) => setTimeout(resolve, OWN_LOOK_TICK_MS));
     }
   }
 
@@ -51,6 +52,7 @@ export class OwnWatch {
   }
 
   async #once(): Promise<void> {
+    this.#looked_ms = nowMs();
     try {
       const own = await this.#signed_in.own.look();
       this.#answered = true;
