@@ -151,7 +151,7 @@ label! {
     NotAllowed = "not_allowed",
     /// Too slow with a head or a body, or idle.
     Slow = "slow",
-    /// Sent more than anybody has to say.
+    /// Sent more than anybody has to say, or a head in more pieces than anybody cuts it into.
     Flood = "flood",
 }
 
