@@ -241,6 +241,9 @@ test("a camera that is refused does not keep anybody from a call", async () => {
     expect(problem.call?.peer).toBe(bob);
     await a.pictures(here.out, "17-camera-refused");
     // The camera of this browser is refused and so is its microphone: it is asked about one after the other.
+    await a.click("go-on");
+    await a.page.waitForSelector('[data-cause="microphone"]');
+    await a.pictures(here.out, "26-microphone-refused");
     await until("the call is placed", { timeout_ms: 20_000, every_ms: 100 }, async () => {
       const { screen } = await a.state();
       if (screen === "media") await a.page.click('[data-testid="go-on"]', { timeout: 500 }).catch(() => undefined);

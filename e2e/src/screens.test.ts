@@ -249,6 +249,19 @@ test("who calls oneself is told so, and who calls too often is told when to try 
   await b.shows("incoming");
 });
 
+test("a refusal that nobody foresaw is told in the server's own words", async () => {
+  const { alice, bob } = names();
+  const [a] = [await phone(alice), await phone(bob)];
+  const refusal = { type: "about:blank", title: "The moon is in the wrong house", status: 422, code: "unheard_of" };
+  await a.page.route(/\/v1\/calls$/, (route) =>
+    route.fulfill({ status: 422, contentType: "application/problem+json", headers: { "access-control-allow-origin": "*" }, json: refusal }),
+  );
+  await a.calls(bob, "call-audio");
+  await a.ends("failed");
+  expect(await a.page.textContent("main")).toContain("The moon is in the wrong house.");
+  await a.pictures(here.out, "20-failed");
+});
+
 test("a phone that was opened elsewhere says so, and is taken over from there", async () => {
   const { alice, bob } = names();
   const [a, b] = [await phone(alice), await phone(bob)];
