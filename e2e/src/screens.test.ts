@@ -34,6 +34,20 @@ async function removes(by: Phone, device: string): Promise<void> {
   expect(answer.status).toBe(204);
 }
 
+const PLACING = /\/v1\/calls$/;
+
+/** From now on the calls of this phone are refused like this. */
+function refusesCalls(one: Phone, problem: { status: number; [field: string]: unknown }): Promise<unknown> {
+  return one.page.route(PLACING, (route) =>
+    route.fulfill({
+      status: problem.status,
+      contentType: "application/problem+json",
+      headers: { "access-control-allow-origin": "*" },
+      json: { type: "about:blank", ...problem },
+    }),
+  );
+}
+
 /** Presses Tab until the element with this testid has the keyboard, as somebody without a mouse does. */
 async function tabsTo(one: Phone, testid: string): Promise<void> {
   for (let pressed = 0; pressed < 15; pressed += 1) {
@@ -234,16 +248,13 @@ test("who calls oneself is told so, and who calls too often is told when to try 
   await a.pictures(here.out, "14-self-call");
   await a.home();
   // As the server answers who has had its calls of this minute; when it does is shown in signaling/tests/attacks/quotas.rs.
-  const refusal = { type: "about:blank", title: "Too many requests", status: 429, code: "rate_limited", retry_after_ms: 12_000 };
-  await a.page.route(/\/v1\/calls$/, (route) =>
-    route.fulfill({ status: 429, contentType: "application/problem+json", headers: { "access-control-allow-origin": "*" }, json: refusal }),
-  );
+  await refusesCalls(a, { title: "Too many requests", status: 429, code: "rate_limited", retry_after_ms: 12_000 });
   await a.calls(bob, "call-audio");
   await a.ends("refused");
   expect(await a.page.textContent('[data-testid="retry-after"]')).toMatch(/^Try again in \d+ s\.$/);
   expect(await a.page.isDisabled('[data-testid="call-again"]')).toBe(true);
   await a.pictures(here.out, "15-refused");
-  await a.page.unroute(/\/v1\/calls$/);
+  await a.page.unroute(PLACING);
   await until("it may be tried again", { timeout_ms: 30_000 }, () => a.page.isEnabled('[data-testid="call-again"]'));
   await a.click("call-again");
   await b.shows("incoming");
@@ -252,10 +263,7 @@ test("who calls oneself is told so, and who calls too often is told when to try 
 test("a refusal that nobody foresaw is told in the server's own words", async () => {
   const { alice, bob } = names();
   const [a] = [await phone(alice), await phone(bob)];
-  const refusal = { type: "about:blank", title: "The moon is in the wrong house", status: 422, code: "unheard_of" };
-  await a.page.route(/\/v1\/calls$/, (route) =>
-    route.fulfill({ status: 422, contentType: "application/problem+json", headers: { "access-control-allow-origin": "*" }, json: refusal }),
-  );
+  await refusesCalls(a, { title: "The moon is in the wrong house", status: 422, code: "unheard_of" });
   await a.calls(bob, "call-audio");
   await a.ends("failed");
   expect(await a.page.textContent("main")).toContain("The moon is in the wrong house.");
