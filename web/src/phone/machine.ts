@@ -26,11 +26,9 @@ export function step(state: State, event: Event, now_ms: number): Step {
     case "own_devices": {
       if (!event.registered) return removed(state, now_ms);
       const waiting = event.waiting.filter(({ device }) => !state.turned_away.includes(device));
-      // One that was in may have to wait again: the account has another first device. What it talks in goes on.
-      const stays = state.call !== null && event.join_code !== null;
-      const join_code = stays ? state.join_code : event.join_code;
+      const { join_code, let_in } = event;
       const ended = state.ended?.cause === "removed" ? null : state.ended;
-      const next = { ...state, waiting, join_code, let_in: event.let_in, ended };
+      const next = { ...state, waiting, join_code, let_in, ended };
       return join_code === null && state.socket === "off" ? connect(next) : same(next);
     }
     case "endorse":

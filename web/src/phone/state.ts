@@ -237,6 +237,7 @@ export function ringsNowhere(call: Call | null, now_ms: number): boolean {
 export function screenOf(state: State): Screen {
   if (state.account === null) return "sign-in";
   const { call } = state;
+  // One that was in may have to wait again: the account has another first device. What it talks in goes on.
   if (call === null && state.join_code !== null && state.ended === null) return "pending";
   if (call === null) return state.ended === null ? "home" : "ended";
   if (call.doubt) return "identity";

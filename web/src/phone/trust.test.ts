@@ -123,6 +123,7 @@ describe("a device that is new to its account", () => {
     const dials: Event = { t: "dial", to: "bob", media: "audio" };
     expect(screenOf(play(signedIn(), waits).state)).toBe("pending");
     expect(screenOf(play(signedIn(), dials, waits).state)).toBe("outgoing");
+    expect(screenOf(play(signedIn(), dials, waits, { t: "hang_up" }).state)).toBe("pending");
     // It is connected all the while.
     const { state, effects } = play(signedIn(), waits, { t: "own_devices", registered: true, join_code: null, let_in: false, waiting: [] });
     expect([screenOf(state), state.socket, effects]).toEqual(["home", "up", []]);
