@@ -147,7 +147,7 @@ describe.skipIf(missing !== null)("a fleet", () => {
       }
     });
     // What etcd had taken in while it stood still is done now: a ring for the call that carol was told there is none of ends.
-    await until("a call can be placed again", { timeout_ms: 20_000, every_ms: 200 }, async () => {
+    await until("a call can be placed again", { timeout_ms: 30_000, every_ms: 200 }, async () => {
       for (const phone of [carol, dave]) if ((await phone.state()).screen === "ended") await phone.home();
       const [caller, callee] = await Promise.all([carol.state(), dave.state()]);
       if (caller.screen === "home" && callee.screen === "home") await carol.calls(dave.name, "call-audio");

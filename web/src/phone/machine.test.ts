@@ -276,6 +276,23 @@ describe("a tab that was reloaded", () => {
     expect(play(late.state, { t: "push", push: push("accepted", "c9", {}) }).effects).toEqual([]);
   });
 
+  it("ends such a call even if it is told of it while it asks for the next one, whatever becomes of that", () => {
+    const away = play(signedIn(), DIAL, { t: "refused", attempt: 1, failure: refusal(503, "store_away") }, { t: "home" });
+    const late = push("leg_joined", "c9", { leg: 1, my_leg: 1 });
+    const asks = play(away.state, DIAL, live(late));
+    const ends = { t: "end", call_id: "c9" };
+    for (const [status, code] of [[409, "call_exists"], [503, "store_away"], [409, "no_devices"]] as const) {
+      const { state, effects } = play(asks.state, { t: "refused", attempt: 2, failure: refusal(status, code) });
+      expect(effects, code).toContainEqual(ends);
+      expect(state.left, code).toContain("c9");
+      expect(screenOf(state), code).toBe("ended");
+    }
+    expect(play(asks.state, { t: "placed", attempt: 2, place: place("c10") }).effects).toContainEqual(ends);
+    const given_up = play(asks.state, { t: "hang_up" });
+    expect(names(given_up.effects)).not.toContain("end");
+    expect(play(given_up.state, { t: "placed", attempt: 2, place: place("c10") }).effects).toContainEqual(ends);
+  });
+
   describe("when it was told that there is no call, and is told of one by the connection that comes back", () => {
     const away = (): State => play(signedIn(), DIAL, { t: "refused", attempt: 1, failure: refusal(503, "store_away") }).state;
     const own = (age_ms: number): Event => sync(push("leg_joined", "c9", { leg: 1, my_leg: 1, age_ms }));

@@ -287,8 +287,7 @@ function glare(state: State, call: Call, call_id: string, now_ms: number): Step 
   return call.early.reduce((so_far, push) => both(so_far, onPush(so_far.state, push, "live", now_ms)), first);
 }
 
-/** What rang while we were dialling, and had to wait for what comes of it. */
+/** What was told while we were dialling, and had to wait for what comes of it: who rang, and a call given up before this one. */
 function takeUpEarly(call: Call, over: Step, now_ms: number): Step {
-  const offers = call.early.filter((push) => push.type === "call.offer");
-  return offers.reduce((so_far, push) => both(so_far, onPush(so_far.state, push, "live", now_ms)), over);
+  return call.early.reduce((so_far, push) => both(so_far, onPush(so_far.state, push, "live", now_ms)), over);
 }
