@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import { launchChromium } from "./harness/chromium.ts";
 import { Phone } from "./harness/phone.ts";
-import { says, stage } from "./harness/stage.ts";
+import { PLACING, refusesCalls, says, stage } from "./harness/stage.ts";
 import { until } from "./harness/until.ts";
 
 const here = stage("phone");
@@ -226,6 +226,25 @@ test("a server that is away is said, and the next call works", async () => {
   await a.pictures(here.out, "16-server-away");
   await a.home();
   await here.dev.replaced(before, 40_000);
+  await a.calls(bob);
+  await b.shows("incoming");
+});
+
+test("a call that was made though its caller was told otherwise stops ringing, and the next one works", async () => {
+  const { alice, bob } = names();
+  const [a, b] = [await phone(alice), await phone(bob)];
+  let made = false;
+  // The server makes it, and its answer is lost: by then the caller's phone has been told of its own leg.
+  await refusesCalls(a, { status: 503, code: "store_away" }, async (route) => {
+    if (!made) await route.fetch();
+    made = true;
+    await b.shows("incoming");
+  });
+  await a.calls(bob);
+  await a.ends("server-away", 30_000);
+  await b.ends("cancelled");
+  await a.page.unroute(PLACING);
+  await Promise.all([a.home(), b.home()]);
   await a.calls(bob);
   await b.shows("incoming");
 });

@@ -3,7 +3,7 @@
 
 import { expect, test } from "vitest";
 import { Phone } from "./harness/phone.ts";
-import { stage } from "./harness/stage.ts";
+import { PLACING, refusesCalls, stage } from "./harness/stage.ts";
 import { until } from "./harness/until.ts";
 
 const here = stage("screens");
@@ -32,20 +32,6 @@ async function removes(by: Phone, device: string): Promise<void> {
   const { api, token: bearer } = await token(by);
   const answer = await fetch(`${api}/v1/devices/${device}`, { method: "DELETE", headers: { authorization: `Bearer ${bearer}` } });
   expect(answer.status).toBe(204);
-}
-
-const PLACING = /\/v1\/calls$/;
-
-/** From now on the calls of this phone are refused like this. */
-function refusesCalls(one: Phone, problem: { status: number; [field: string]: unknown }): Promise<unknown> {
-  return one.page.route(PLACING, (route) =>
-    route.fulfill({
-      status: problem.status,
-      contentType: "application/problem+json",
-      headers: { "access-control-allow-origin": "*" },
-      json: { type: "about:blank", ...problem },
-    }),
-  );
 }
 
 /** Presses Tab until the element with this testid has the keyboard, as somebody without a mouse does. */

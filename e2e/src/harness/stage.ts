@@ -1,7 +1,7 @@
 // What the tests of one file share: a running `tandem dev`, a browser, and the phones of the test that runs. Call `stage` once, at
 // the top of the file.
 
-import type { Browser, BrowserContextOptions } from "playwright-core";
+import type { Browser, BrowserContextOptions, Route } from "playwright-core";
 import { afterAll, afterEach, beforeAll } from "vitest";
 import { launchChromium } from "./chromium.ts";
 import { outFolder } from "./paths.ts";
@@ -91,4 +91,23 @@ export function says(one: Phone, words: string): Promise<unknown> {
   return until(`${one.name} reads "${words}"`, { timeout_ms: 20_000, every_ms: 20 }, async () =>
     (await one.page.textContent('[data-testid="status"]')) === words,
   );
+}
+
+export const PLACING = /\/v1\/calls$/;
+
+/** From now on the calls of this phone are refused like this, whatever `meanwhile` does with each request. */
+export function refusesCalls(
+  one: Phone,
+  problem: { status: number; [field: string]: unknown },
+  meanwhile: (route: Route) => Promise<unknown> = async () => undefined,
+): Promise<unknown> {
+  return one.page.route(PLACING, async (route) => {
+    await meanwhile(route);
+    await route.fulfill({
+      status: problem.status,
+      contentType: "application/problem+json",
+      headers: { "access-control-allow-origin": "*" },
+      json: { type: "about:blank", ...problem },
+    });
+  });
 }
