@@ -152,9 +152,11 @@ impl Following<'_> {
     async fn hold(&mut self, wanted: Wanted) -> Result<Result<u32, StoreError>, Gone> {
         let more = wanted.buckets.without(&self.holding.buckets);
         if !more.is_empty() {
-            // Changes since then that were told are told again: what is older than what is known is passed over.
-            if let Err(error) = list(self.store, &more, List::More, self.events, self.counters).await? {
-                return Ok(Err(error));
+            // Another state server may have given the list, one that had not seen as much: it is followed from there. What is told
+            // twice is passed over, since it is older than what is known.
+            match list(self.store, &more, List::More, self.events, self.counters).await? {
+                Ok(listed) => self.at = self.at.min(listed),
+                Err(error) => return Ok(Err(error)),
             }
             self.counters.restores.fetch_add(1, Ordering::Relaxed);
         }
@@ -212,5 +214,106 @@ fn event_of(change: Event, counters: &Counters) -> Option<StoreEvent> {
         },
         // What devices say to each other, and who they are, is nothing of a relay's.
         Key::Blob(..) | Key::Removal(..) | Key::Pair(..) | Key::Relay(..) | Key::Table(_) | Key::Account(..) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use tandem_core::topology::{CallCommand, EndReason, Transport};
+    use tandem_net::clock;
+    use tandem_net::socket::Waker;
+    use tandem_state_client::memory::MemoryStore;
+    use tandem_state_client::{AllocationRef, Change, Command, Entry, Listing, Op, Reports, SeenLoad, Watch};
+    use tandem_wire::redact::ClientAddr;
+    use tokio::sync::mpsc;
+
+    const CALL: CallId = CallId::from_bits(7);
+
+    /// Two state servers of one store: the one that gives lists has not seen what the one that is followed has.
+    struct Behind {
+        followed: MemoryStore,
+        list: Mutex<Listing>,
+    }
+
+    #[async_trait]
+    impl Store for Behind {
+        async fn commit(&self, command: Command) -> Result<Revision, StoreError> {
+            self.followed.commit(command).await
+        }
+        async fn load(&self, call: CallId) -> Result<Listing, StoreError> {
+            self.followed.load(call).await
+        }
+        async fn read(&self, key: Key) -> Result<Option<Entry>, StoreError> {
+            self.followed.read(key).await
+        }
+        async fn restore(&self, buckets: &BucketSet) -> Result<Listing, StoreError> {
+            let list = self.list.lock().unwrap();
+            let entries = list.entries.iter().filter(|entry| buckets.has(entry.key)).cloned().collect();
+            Ok(Listing { entries, ..*list })
+        }
+        async fn watch(&self, buckets: &BucketSet, after: Revision) -> Result<Watch, StoreError> {
+            self.followed.watch(buckets, after).await
+        }
+        async fn find_client(
+            &self,
+            transport: Transport,
+            client: ClientAddr,
+        ) -> Result<Option<AllocationRef>, StoreError> {
+            self.followed.find_client(transport, client).await
+        }
+        async fn report_load(&self, reports: Reports) {
+            self.followed.report_load(reports).await;
+        }
+        async fn loads(&self) -> Result<Vec<SeenLoad>, StoreError> {
+            self.followed.loads().await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_list_of_more_did_not_have_yet_is_told_although_others_had_been_followed_beyond_it() {
+        let followed = MemoryStore::new(CALL.pop());
+        let put = async |based_on, record: &Call| {
+            let op = Op { key: Key::Call(CALL), based_on, change: Change::Put(record.to_json().unwrap()) };
+            followed.commit(Command { ops: vec![op] }).await.unwrap()
+        };
+        let create = CallCommand::Create { id: CALL, kind: CallKind::OneToOne, legs: 2 };
+        let begun = Call::apply(None, create, clock::now()).unwrap();
+        let ended = Call::apply(Some(&begun), CallCommand::End { reason: EndReason::Hangup }, clock::now()).unwrap();
+        let first = put(Revision::ZERO, &begun).await;
+        let before = followed.restore(&BucketSet::all()).await.unwrap();
+        let last = put(first, &ended).await;
+        let now = followed.restore(&BucketSet::all()).await.unwrap();
+
+        let store = Arc::new(Behind { followed: followed.clone(), list: Mutex::new(now) });
+        let (wants, wanted) = watch::channel(Wanted::new(BucketSet::none(), 0));
+        let (holds, mut held) = watch::channel(u32::MAX);
+        let (queue, mut told) = mpsc::channel(64);
+        let events = Events { queue, waker: Waker::new().unwrap() };
+        tokio::spawn(follow(Arc::clone(&store) as Arc<dyn Store>, wanted, holds, events, Arc::default()));
+        held.wait_for(|turn| *turn == 0).await.unwrap();
+        *store.list.lock().unwrap() = before;
+        wants.send_replace(Wanted::new(BucketSet::all(), 1));
+        held.wait_for(|turn| *turn == 1).await.unwrap();
+
+        let mut loaded = false;
+        let changed = async {
+            loop {
+                match told.recv().await.unwrap() {
+                    residency::Input::Loaded { call, snapshot } => {
+                        assert_eq!((call, snapshot.call.map(|(_, revision)| revision)), (CALL, Some(first)));
+                        loaded = true;
+                    }
+                    residency::Input::CallChanged { revision, .. } => return revision,
+                    _ => {}
+                }
+            }
+        };
+        let changed = tokio::time::timeout(Duration::from_secs(5), changed).await;
+        assert_eq!((changed.ok(), loaded), (Some(last), true));
     }
 }
