@@ -244,7 +244,15 @@ impl Pair {
 }
 
 pub(crate) async fn open(call: &Call, other: &Call) -> (TurnTransport, TurnTransport) {
-    soon(async { tokio::try_join!(call.transport(), other.transport()) }).await.unwrap()
+    match timeout(PATIENCE, async { tokio::try_join!(call.transport(), other.transport()) }).await {
+        Ok(opened) => opened.unwrap(),
+        Err(_) => {
+            let had = async |call: &Call| timeout(PATIENCE / 10, call.allocation()).await.map(|had| had.map(|_| ()));
+            let sides =
+                [(call.state().borrow().clone(), had(call).await), (other.state().borrow().clone(), had(other).await)];
+            panic!("no transport comes: {sides:#?}");
+        }
+    }
 }
 
 /// Says it until it is heard: packets may be lost.
